@@ -1,0 +1,105 @@
+"""Programs on disk: our own archives and ``.pt2`` files of ``torch.export``, never running code found in them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import torch
+from torch.export import ExportedProgram
+
+from hycompile.dynamic import dynamic_shapes_of
+from hycompile.errors import ArtifactError, CaptureError
+from hycompile.normal_form import normal_form
+from hycompile.program import Method, Program
+from hycompile.quiet import quiet_torch
+from hycompile.sharing import share
+from hycompile.untrusted import BROKEN, WAY_OUT, checked
+
+_INDEX = "program.json"
+
+
+def save(program: Program, path: Path) -> None:
+    """Write a Program to one file: an index and a ``.pt2`` per method.
+
+    Raises:
+        ArtifactError: the file cannot be written; nothing is left behind.
+    """
+    index = {"format": 1, "name": program.name, "methods": list(program.methods), "provenance": program.provenance}
+    temporary: str | None = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr(_INDEX, json.dumps(index, indent=2))
+            for name, method in program.methods.items():
+                buffer = io.BytesIO()
+                with quiet_torch():
+                    torch.export.save(method.export(), buffer)
+                archive.writestr(f"methods/{name}.pt2", buffer.getvalue())
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise ArtifactError(
+            f"{path}", f"cannot be written ({error.strerror})", "free space or choose another folder"
+        ) from None
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def load(path: Path, name: str | None = None) -> Program:
+    """Read a saved Program or a ``.pt2`` archive.
+
+    Raises:
+        CaptureError: missing, truncated, not an archive, or holding what could run code.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if _INDEX in archive.namelist():
+                return _load_program(path, archive, name)
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise CaptureError(
+            f"{path}", "no such file", "give a registered model, a .pt2 file or package.module:function"
+        ) from None
+    except IsADirectoryError:
+        raise CaptureError(f"{path}", "is a folder", "give a .pt2 file") from None
+    except BROKEN as error:
+        raise CaptureError(f"{path}", f"not a readable archive ({error})", WAY_OUT) from None
+    method = _method(path, _load_exported(path, data))
+    share([method])
+    return Program(name or path.stem, {"forward": method}, {"source": path.name, "torch": str(torch.__version__)})
+
+
+def _load_program(path: Path, archive: zipfile.ZipFile, name: str | None) -> Program:
+    try:
+        index = json.loads(archive.read(_INDEX))
+        parts = {method: archive.read(f"methods/{method}.pt2") for method in index["methods"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise CaptureError(
+            f"{path}", f"a damaged program archive ({error})", "save it again with Program.save"
+        ) from None
+    methods = {method: _method(path, _load_exported(path, data)) for method, data in parts.items()}
+    share(methods.values())
+    return Program(name or index["name"], methods, index["provenance"])
+
+
+def _load_exported(path: Path, data: bytes) -> ExportedProgram:
+    clean = checked(path, data)
+    try:
+        with quiet_torch():
+            return torch.export.load(io.BytesIO(clean))
+    except (RuntimeError, KeyError, ValueError, AttributeError, AssertionError, TypeError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise CaptureError(f"{path}", f"torch.export cannot read it ({lines[0]})", WAY_OUT) from error
+
+
+def _method(path: Path, exported: ExportedProgram) -> Method:
+    if exported.example_inputs is None:
+        raise CaptureError(f"{path}", "carries no example inputs", "export it with torch.export.save, which keeps them")
+    args, kwargs = exported.example_inputs
+    args, kwargs = tuple(args), dict(kwargs)
+    return Method(normal_form(exported), args, kwargs, dynamic_shapes_of(exported, args, kwargs))

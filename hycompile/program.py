@@ -1,0 +1,171 @@
+"""What flows through hycompile: a Program holds one or several captured methods over shared weights and state."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import GraphModule, Node
+from torch.utils import _pytree as pytree
+
+from hycompile.artifact import MethodSpec, TensorSpec
+from hycompile.attributes import is_state, state_writes, storage_key, tensor_at, used_tensors
+from hycompile.quiet import quiet_torch
+from hycompile.text import canonical_text, graph_text
+
+
+@dataclass
+class Method:
+    """One captured entry point.
+
+    Args:
+        graph: the unlifted graph in normal form (see :mod:`hycompile.normal_form`).
+        args: example positional inputs, as the model takes them.
+        kwargs: example keyword inputs.
+        dynamic_shapes: as for ``torch.export.export``; kept because a re-export would lose them.
+    """
+
+    graph: GraphModule
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
+    dynamic_shapes: Any = None
+
+    def flat_inputs(self) -> tuple[Tensor, ...]:
+        """Example inputs in placeholder order."""
+        return tuple(pytree.tree_leaves((self.args, self.kwargs)))
+
+    def input_names(self) -> tuple[str, ...]:
+        """Placeholder names, in order."""
+        return tuple(node.name for node in self.graph.graph.find_nodes(op="placeholder"))
+
+    def output_nodes(self) -> tuple[Node, ...]:
+        """The nodes returned, flat, in order."""
+        return tuple(cast("list[Node]", pytree.tree_leaves(self.graph.graph.output_node().args[0])))
+
+    def output_names(self) -> tuple[str, ...]:
+        """A unique name for each output: the node's own, numbered where a node is returned twice."""
+        names: list[str] = []
+        for node in self.output_nodes():
+            names.append(node.name if node.name not in names else f"{node.name}_{len(names)}")
+        return tuple(names)
+
+    def mutated(self) -> tuple[str, ...]:
+        """Names of the state buffers this method writes, in graph order."""
+        return tuple(state_writes(self.graph))
+
+    def export(self) -> ExportedProgram:
+        """A fresh ``ExportedProgram`` of the graph, with the dynamic shapes it was captured with."""
+        from hycompile.capture import export
+
+        return export(self.graph, self.args, self.kwargs, self.dynamic_shapes)
+
+    def spec(self) -> MethodSpec:
+        """The flat signature, for manifests."""
+        inputs = zip(self.input_names(), self.graph.graph.find_nodes(op="placeholder"), strict=True)
+        outputs = zip(self.output_names(), self.output_nodes(), strict=True)
+        return MethodSpec(
+            inputs=tuple(_tensor_spec(name, node) for name, node in inputs),
+            outputs=tuple(_tensor_spec(name, node) for name, node in outputs),
+            mutates=self.mutated(),
+        )
+
+    def copy(self) -> Method:
+        """A copy whose graph can be rewritten; tensors are shared, unused ones left behind."""
+        with quiet_torch():
+            graph = copy.deepcopy(self.graph.graph)
+        return Method(GraphModule(self.graph, graph), self.args, self.kwargs, self.dynamic_shapes)
+
+
+@dataclass
+class Program:
+    """A captured model.
+
+    Args:
+        name: what the user calls it.
+        methods: entry points by name, usually just ``forward``.
+        provenance: where it came from (source, torch version), for reports; not part of the digest.
+    """
+
+    name: str
+    methods: dict[str, Method]
+    provenance: dict[str, str] = field(default_factory=dict[str, str])
+
+    def copy(self) -> Program:
+        """A Program whose graphs can be rewritten without touching this one; weights are shared."""
+        return Program(self.name, {name: method.copy() for name, method in self.methods.items()}, dict(self.provenance))
+
+    def to(self, dtype: torch.dtype) -> Program:
+        """The same Program with every floating weight, input and dtype argument in ``dtype``; sharing is kept."""
+        from hycompile.convert import to_dtype
+
+        return to_dtype(self, dtype)
+
+    def save(self, path: Path) -> None:
+        """Write it to one file, which :func:`hycompile.capture` and ``hycompile build`` read again."""
+        from hycompile.archive import save
+
+        save(self, path)
+
+    def text(self) -> str:
+        """The text form: every method's graph, one operator a line."""
+        return "\n".join(f"method {name}:\n{graph_text(method.graph)}" for name, method in self.methods.items())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every weight and state buffer in use, by name, over all methods."""
+        found: dict[str, Tensor] = {}
+        for method in self.methods.values():
+            found |= used_tensors(method.graph)
+        return found
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over text form, weights, state and example inputs: equal for equal programs in any process."""
+        sha = hashlib.sha256()
+        for name, method in sorted(self.methods.items()):
+            sha.update(f"{name}\n{canonical_text(method.graph)}".encode())
+            for value in method.flat_inputs():
+                sha.update(_bytes(value) if isinstance(value, Tensor) else repr(value).encode())
+        for name, tensor in sorted(self.tensors().items()):
+            sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            sha.update(_bytes(tensor))
+        return sha.hexdigest()
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of distinct weights and state: two names over one storage count once."""
+        distinct = {storage_key(tensor): tensor for tensor in self.tensors().values()}
+        return sum(tensor.numel() * tensor.element_size() for tensor in distinct.values())
+
+
+def source_line(node: Node) -> str:
+    """The innermost line of model source a node came from, as ``mixer.py:41 in forward``; empty if unknown."""
+    trace = node.meta.get("stack_trace") or ""
+    frames = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
+    if not frames:
+        return ""
+    file, line, function = frames[-1].split(", ", 2)
+    return f"{file.removeprefix('File ').strip(chr(34)).rsplit('/', 1)[-1]}:{line.removeprefix('line ')} {function}"
+
+
+def constant(module: GraphModule, node: object) -> Tensor | None:
+    """The tensor of a ``get_attr`` node that no write can change; None for anything else."""
+    if not isinstance(node, Node) or node.op != "get_attr" or is_state(node):
+        return None
+    return tensor_at(module, str(node.target))
+
+
+def _tensor_spec(name: str, node: Node) -> TensorSpec:
+    value: Any = node.meta["val"]
+    shape = tuple(size if isinstance(size, int) else str(size) for size in value.shape)
+    return TensorSpec(name=name, shape=shape, dtype=str(value.dtype).removeprefix("torch."))
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy())
