@@ -1,0 +1,158 @@
+"""Does it still compute what the model computed? Runs graphs on copied state and compares outputs and final state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Interpreter, Node
+from torch.utils import _pytree as pytree
+
+from hycompile.attributes import state_writes, tensor_at
+from hycompile.errors import ParityError
+from hycompile.program import Method, Program
+from hycompile.schema import is_call
+
+# Relative to the output's scale. An exact rewrite differs from the original by rounding only.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Flat outputs and the state after the call, by buffer name."""
+
+    outputs: tuple[Tensor, ...]
+    state: dict[str, Tensor]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything a user can observe, by a name for messages."""
+        return {f"output {index}": value for index, value in enumerate(self.outputs)} | {
+            f"state {name}": value for name, value in self.state.items()
+        }
+
+
+class _OnCopies(Interpreter):
+    """Runs a graph functionally: state writes go to a side table, the module's own tensors stay as they are."""
+
+    def __init__(self, method: Method, state: dict[str, Tensor]) -> None:
+        super().__init__(method.graph)
+        self.state, self.final = state, dict(state)
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        return self.state.get(str(target), tensor_at(self.module, str(target)))  # type: ignore[arg-type]
+
+    def run_node(self, n: Node) -> Any:
+        if is_call(n, "aten.copy_") and isinstance(n.args[0], Node):
+            self.final[str(n.args[0].target)] = self.env[n.args[1]]  # type: ignore[index]
+            return None
+        return super().run_node(n)
+
+
+def execute(
+    method: Method,
+    inputs: Sequence[Any] | None = None,
+    dtype: torch.dtype | None = None,
+    state: dict[str, Tensor] | None = None,
+) -> Result:
+    """Run a method on flat inputs (its own examples by default) without touching the Program's state.
+
+    Args:
+        method: what to run.
+        inputs: flat inputs in placeholder order.
+        dtype: run the method converted to this type.
+        state: start from this state instead of the captured one, as in a second step.
+    """
+    if dtype is not None:
+        method = Program("", {"forward": method}).to(dtype).methods["forward"]
+    flat = [_cast(value, dtype) for value in (method.flat_inputs() if inputs is None else inputs)]
+    initial = {name: tensor_at(method.graph, name).clone() for name in state_writes(method.graph)} | (state or {})
+    runner = _OnCopies(method, initial)
+    with torch.no_grad():
+        returned = runner.run(*flat, enable_io_processing=False)
+    return Result(tuple(pytree.tree_leaves(returned)), runner.final)
+
+
+def relative_error(actual: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
+    """Largest ``max|a - b| / max|b|`` over pairs, in float64; infinite where shapes, NaNs or infinities differ.
+
+    A reference that is zero everywhere is compared absolutely.
+    """
+    if len(actual) != len(reference):
+        return float("inf")
+    return max((_error(a, b) for a, b in zip(actual, reference, strict=True)), default=0.0)
+
+
+def _error(a: Tensor, b: Tensor) -> float:
+    if a.shape != b.shape:
+        return float("inf")
+    a, b = a.detach().cpu().to(torch.float64), b.detach().cpu().to(torch.float64)
+    finite = torch.isfinite(b)
+    if not torch.equal(torch.isfinite(a), finite) or not torch.equal(a[~finite].nan_to_num(), b[~finite].nan_to_num()):
+        return float("inf")
+    a, b = a[finite], b[finite]
+    if b.numel() == 0:
+        return 0.0
+    scale = b.abs().max().item()
+    return (a - b).abs().max().item() / (scale or 1.0)
+
+
+def compare(actual: Result, reference: Result) -> tuple[float, str]:
+    """The largest relative error over outputs and final state, and the name of the tensor that has it."""
+    mine, theirs = actual.tensors(), reference.tensors()
+    if mine.keys() != theirs.keys():
+        return float("inf"), f"{sorted(mine.keys() ^ theirs.keys())}"
+    errors = {name: relative_error([mine[name]], [theirs[name]]) for name in theirs}
+    worst = max(errors, key=lambda name: errors[name], default="")
+    return errors.get(worst, 0.0), worst
+
+
+class Proof:
+    """Reference results of an original Program, against which every rewritten form of it is held.
+
+    Args:
+        original: the Program before any rewrite.
+    """
+
+    def __init__(self, original: Program) -> None:
+        self.reference = {name: execute(method) for name, method in original.methods.items()}
+        self.dtype = _floating(original)
+
+    def check(self, program: Program, by: str, budget: float | None = None) -> float:
+        """The error of ``program`` against the original.
+
+        Args:
+            program: the rewritten form.
+            by: who rewrote it (``pass reparameterise, rule fold_batch_norm``), for the message.
+            budget: the error a lossy pass declares; rounding of the precision by default.
+
+        Raises:
+            ParityError: the error is above the tolerance; the message names the rewriter and the error.
+        """
+        tolerance = budget if budget is not None else TOLERANCE[self.dtype]
+        error, where = 0.0, ""
+        for name, reference in self.reference.items():
+            found, tensor = compare(execute(program.methods[name]), reference)
+            if not found <= error:
+                error, where = found, f"{name}, {tensor}"
+        if not error <= tolerance:
+            short = str(self.dtype).removeprefix("torch.")
+            raise ParityError(
+                by,
+                f"changed what the model computes: relative error {error:.2e} at {where} in {short}, allowed {tolerance:.0e}",
+                "correct the rewrite, or leave the pass out of the pipeline",
+            )
+        return error
+
+
+def _floating(program: Program) -> torch.dtype:
+    for tensor in [*program.tensors().values(), *(v for m in program.methods.values() for v in m.flat_inputs())]:
+        if tensor.is_floating_point():
+            return tensor.dtype
+    return torch.float32
+
+
+def _cast(value: Any, dtype: torch.dtype | None) -> Any:
+    return value.to(dtype) if dtype is not None and isinstance(value, Tensor) and value.is_floating_point() else value

@@ -1,0 +1,202 @@
+"""Passes and pipelines: ``normalise,reparameterise,quantise{bits=8}`` as text, as objects, and as a proved run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from hycompile import registry
+from hycompile.errors import PassError
+from hycompile.parity import Proof
+from hycompile.program import Program
+from hycompile.reports import PassReport, PipelineReport, RuleReport
+from hycompile.rewrite import Rule, apply
+
+Check = Callable[[Program, RuleReport], None]
+_ITEM = re.compile(r"\s*([\w-]+)\s*(?:\{([^{}]*)\})?\s*(?:,|$)")
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """One step of a pipeline. Subclasses are frozen dataclasses whose fields are options: str, int, float or bool.
+
+    ``requires`` names passes that must stand earlier in the pipeline. ``budget`` is the relative error a lossy pass
+    declares; None means exact, held to rounding.
+    """
+
+    name: ClassVar[str]
+    requires: ClassVar[tuple[str, ...]] = ()
+    budget: ClassVar[float | None] = None
+
+    @abstractmethod
+    def run(self, program: Program, check: Check) -> list[RuleReport]:
+        """Rewrite ``program`` in place. Call ``check(program, report)`` after each step that changed it."""
+
+    def ensures(self, program: Program) -> str | None:
+        """None when the pass's promise holds for its result, otherwise what is broken."""
+        return None
+
+    def __str__(self) -> str:
+        options = [
+            f"{option.name}={_option_text(getattr(self, option.name))}"
+            for option in dataclasses.fields(self)
+            if getattr(self, option.name) != option.default
+        ]
+        return f"{self.name}{{{','.join(options)}}}" if options else self.name
+
+
+class RulePass(Pass):
+    """A pass that is a set of rules, applied in order, again until none of them hits."""
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    def run(self, program: Program, check: Check) -> list[RuleReport]:
+        reports = {rule.name: RuleReport(rule.name) for rule in self.rules}
+        hit = True
+        while hit:
+            hit = False
+            for rule in self.rules:
+                found, total = apply(rule, program), reports[rule.name]
+                total.hits += found.hits
+                total.seconds += found.seconds
+                total.refusals = found.refusals
+                if found.hits:
+                    hit = True
+                    check(program, total)
+        return list(reports.values())
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A sequence of passes; callable on a Program. ``str`` gives the text that :meth:`parse` reads."""
+
+    passes: tuple[Pass, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Pipeline:
+        """Read ``name,name{option=value}``.
+
+        Raises:
+            PassError: unknown pass or option, a value of the wrong type, text that is not a pipeline, a required pass missing.
+        """
+        passes: list[Pass] = []
+        position = 0
+        while position < len(text):
+            item = _ITEM.match(text, position)
+            if item is None:
+                raise PassError(
+                    f"pipeline {text!r}", f"cannot be read at {text[position:][:20]!r}", "write name,name{option=value}"
+                )
+            passes.append(_make(item[1], item[2] or ""))
+            position = item.end()
+        seen: set[str] = set()
+        for step in passes:
+            missing = [name for name in step.requires if name not in seen]
+            if missing:
+                raise PassError(
+                    f"pass {step.name!r}",
+                    f"needs {', '.join(missing)} earlier in the pipeline",
+                    f"write {','.join([*missing, step.name])}",
+                )
+            seen.add(step.name)
+        return cls(tuple(passes))
+
+    def __str__(self) -> str:
+        return ",".join(str(step) for step in self.passes)
+
+    def __call__(
+        self, program: Program, *, prove: bool = True, progress: Callable[[PassReport], None] | None = None
+    ) -> tuple[Program, PipelineReport]:
+        """Run every pass on a copy of ``program``.
+
+        Args:
+            program: what to rewrite; it stays as it is.
+            prove: also rewrite a float64 twin, where a wrong identity cannot hide behind rounding.
+            progress: told of each pass when it is done.
+
+        Raises:
+            PassError: a pass broke its promise.
+            ParityError: a rewrite changed what the model computes; the message names pass, rule and error.
+        """
+        report, start = PipelineReport(str(self)), time.perf_counter()
+        single = _Run(program.copy())
+        double = _Run(program.to(torch.float64)) if prove and single.proof.dtype == torch.float32 else None
+        for step in self.passes:
+            began = time.perf_counter()
+            rules = single.apply(step)
+            if double is not None:
+                for mine, theirs in zip(rules, double.apply(step), strict=True):
+                    mine.error_fp64 = theirs.error_fp32
+            report.passes.append(PassReport(str(step), rules, time.perf_counter() - began))
+            if progress is not None:
+                progress(report.passes[-1])
+        report.error_fp32 = single.error
+        report.error_fp64 = double.error if double is not None else None
+        report.seconds = time.perf_counter() - start
+        return single.program, report
+
+
+class _Run:
+    """One Program going through the passes, held against what it computed at the start."""
+
+    def __init__(self, program: Program) -> None:
+        self.program, self.proof, self.error = program, Proof(program), 0.0
+
+    def apply(self, step: Pass) -> list[RuleReport]:
+        def check(program: Program, report: RuleReport) -> None:
+            self.error = report.error_fp32 = self.proof.check(
+                program, f"pass {step.name}, rule {report.rule}", step.budget
+            )
+
+        rules = step.run(self.program, check)
+        broken = step.ensures(self.program)
+        if broken:
+            raise PassError(
+                f"pass {step.name!r}", f"broke its promise: {broken}", "report it with the model, or leave the pass out"
+            )
+        return rules
+
+
+def _make(name: str, options: str) -> Pass:
+    kind = registry.pass_class(name)
+    known = {option.name: option for option in dataclasses.fields(kind)}
+    values: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in options.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals or key.strip() not in known:
+            raise PassError(
+                f"pass {name!r}, option {part!r}",
+                "not an option of this pass",
+                f"it takes: {', '.join(known) or 'none'}",
+            )
+        values[key.strip()] = _option(name, known[key.strip()], value.strip())
+    return kind(**values)
+
+
+def _option(name: str, option: dataclasses.Field[Any], text: str) -> Any:
+    wanted = type(option.default)
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not wanted:
+        raise PassError(
+            f"pass {name!r}, option {option.name}={text}",
+            f"not {wanted.__name__}",
+            f"the default is {_option_text(option.default)}",
+        )
+    return value
+
+
+def _option_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,106 @@
+"""What a pipeline and a build have to say, as plain data: no torch needed to read a report back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Status = Literal["proved", "built", "refused", "failed"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a rule left a matching place alone; ``node`` and ``where`` say which."""
+
+    reason: str
+    node: str
+    where: str
+
+
+@dataclass
+class RuleReport:
+    """What one rule did: hits, refusals, the error against the original in both precisions, seconds."""
+
+    rule: str
+    hits: int = 0
+    refusals: list[Refusal] = field(default_factory=list[Refusal])
+    error_fp32: float | None = None
+    error_fp64: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass
+class PassReport:
+    """What one pass did. ``text`` is the pass with its options, as it stands in the pipeline."""
+
+    text: str
+    rules: list[RuleReport]
+    seconds: float
+
+    @property
+    def hits(self) -> int:
+        return sum(rule.hits for rule in self.rules)
+
+
+@dataclass
+class PipelineReport:
+    """What a pipeline did, pass by pass, with the final error against the original in both precisions."""
+
+    pipeline: str
+    passes: list[PassReport] = field(default_factory=list[PassReport])
+    error_fp32: float | None = None
+    error_fp64: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass
+class RuntimeReport:
+    """One runtime's outcome.
+
+    Args:
+        status: ``proved`` ran here and computes what the model computes; ``built`` cannot run here; ``refused`` the
+            runtime or its toolchain cannot take the program; ``failed`` broke, or computes something else.
+        rel_err: largest relative error over outputs and state, against the model before any pass; None if not run.
+        reason: why not ``proved``; empty otherwise.
+        folder: of the artifact; None if there is none.
+        size_bytes: of the artifact's files.
+        facts: what the backend reports (delegated share, operators outside, opset).
+        obstacles: what costs speed or stood in the way, one sentence each.
+        latency: samples, percentiles and conditions; None where nothing was measured.
+        profile: operator, calls, milliseconds; slowest first.
+    """
+
+    runtime: str
+    status: Status
+    precision: str
+    rel_err: float | None = None
+    reason: str = ""
+    seconds: float = 0.0
+    cached: bool = False
+    folder: str | None = None
+    size_bytes: int | None = None
+    facts: dict[str, object] = field(default_factory=dict[str, object])
+    obstacles: list[str] = field(default_factory=list[str])
+    latency: dict[str, object] | None = None
+    ratio: dict[str, object] | None = None
+    profile: list[tuple[str, int, float]] = field(default_factory=list[tuple[str, int, float]])
+
+
+@dataclass
+class BuildReport:
+    """Everything one build found out; the terminal table, ``--json`` and the HTML page are views of it."""
+
+    source: str
+    device: str
+    program: str
+    digest: str
+    pipeline: PipelineReport
+    runtimes: list[RuntimeReport]
+    graph_before: str
+    graph_after: str
+    capture_seconds: float
+    seconds: float
+    cached: bool = False
+    eager: dict[str, object] | None = None
+    provenance: dict[str, str] = field(default_factory=dict[str, str])
+    tools: dict[str, str] = field(default_factory=dict[str, str])
