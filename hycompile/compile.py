@@ -1,0 +1,216 @@
+"""The main job: one model through capture, passes, every runtime of a device, proof and measurement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from hycompile import registry
+from hycompile.artifact import Artifact
+from hycompile.cache import Cache, key, tool_versions
+from hycompile.errors import ArtifactError, HycompileError, ParityError
+from hycompile.lowering import choose_target
+from hycompile.reports import BuildReport, RuntimeReport
+from hycompile.target import Precision, Target
+
+if TYPE_CHECKING:
+    from hycompile.measure.sampling import Plan
+    from hycompile.program import Program
+
+_REPORT = TypeAdapter(BuildReport)
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a build is asked for.
+
+    Args:
+        source: a registered model, a ``.pt2`` file or ``package.module:function``.
+        device: name of a device or path of a device file.
+        runtimes: backend names; the device's own by default.
+        pipeline: pipeline text; the device's own by default.
+        precision: the device's own by default.
+        plan: how to measure latency; None measures nothing.
+        prove: check every pass in float64 too.
+    """
+
+    source: str
+    device: str = "host"
+    runtimes: Sequence[str] | None = None
+    pipeline: str | None = None
+    precision: Precision | None = None
+    plan: Plan | None = None
+    prove: bool = True
+
+
+@dataclass
+class _Build:
+    request: Request
+    target: Target
+    cache: Cache
+    progress: Progress
+    eager: dict[str, object] | None = None
+    started: float = field(default_factory=time.perf_counter)
+
+
+def build(request: Request, *, cache: Cache | None = None, progress: Progress = lambda step: None) -> BuildReport:
+    """Build a model for every runtime of a device; prove and measure what can run here.
+
+    An identical request for a registered model is answered from the cache, artifacts verified, without building.
+
+    Raises:
+        HycompileError: the model, device, pipeline or a pass is at fault. A runtime that refuses or fails does not
+            raise: its row of the report says so.
+    """
+    job = _Build(
+        request, choose_target(request.device, request.precision, request.pipeline), cache or Cache(), progress
+    )
+    for runtime in _runtimes(job):
+        registry.backend(runtime)
+    name = _request_key(job)
+    known = _known(job, name) if name else None
+    if known is not None:
+        return known
+    report = _build(job)
+    if name and all(runtime.status in ("proved", "built") for runtime in report.runtimes):
+        job.cache.store_report(name, _REPORT.dump_json(report).decode())
+    return report
+
+
+def load_program(source: str) -> Program:
+    """Capture a registered model, a ``.pt2`` file or ``package.module:function``.
+
+    Raises:
+        CaptureError: nothing of that kind is there, or it cannot be captured.
+    """
+    from hycompile.capture import capture
+
+    found = registry.find_model(source)
+    if found is None:
+        return capture(source)
+    family, name = found
+    built = family.build(name)
+    program = capture(built.module, built.args, built.kwargs, dynamic_shapes=built.dynamic_shapes, name=source)
+    program.provenance |= {"family": family.name, "model": name, "identity": family.identity(name)}
+    return program
+
+
+def _build(job: _Build) -> BuildReport:
+    from hycompile.pipeline import Pipeline
+
+    pipeline = Pipeline.parse(job.target.pipeline)
+    job.progress(f"capturing {job.request.source}")
+    start = time.perf_counter()
+    original = load_program(job.request.source)
+    capture_seconds = time.perf_counter() - start
+    job.progress(f"running {pipeline}")
+    program, passes = pipeline(
+        original, prove=job.request.prove, progress=lambda done: job.progress(f"{done.text}: {done.hits} hits")
+    )
+    runtimes = [_runtime(job, name, original, program, str(pipeline)) for name in _runtimes(job)]
+    return BuildReport(
+        source=job.request.source,
+        device=job.target.name,
+        program=program.name,
+        digest=program.digest,
+        pipeline=passes,
+        runtimes=runtimes,
+        graph_before=original.text(),
+        graph_after=program.text(),
+        capture_seconds=capture_seconds,
+        seconds=time.perf_counter() - job.started,
+        eager=job.eager,
+        provenance=program.provenance,
+        tools=tool_versions(),
+    )
+
+
+def _runtimes(job: _Build) -> list[str]:
+    return list(job.request.runtimes or job.target.runtimes)
+
+
+def _runtime(job: _Build, name: str, original: Program, program: Program, pipeline: str) -> RuntimeReport:
+    """Lower, prove and measure with one runtime; what goes wrong becomes its row."""
+    from hycompile.lowering import lower_cached, refuse_missing, refuse_obstacles
+
+    backend = registry.backend(name)
+    row, start = RuntimeReport(name, "refused", job.target.precision), time.perf_counter()
+    try:
+        refuse_missing(backend, job.target)
+        obstacles = backend.obstacles(program, job.target)
+        row.obstacles = [f"{item.operator} (x{item.count}): {item.reason}" for item in obstacles]
+        refuse_obstacles(backend, obstacles)
+        job.progress(f"{name}: lowering")
+        artifact, row.cached = lower_cached(program, backend, job.target, pipeline, job.cache)
+        row.folder, row.size_bytes, row.facts = str(artifact.folder), artifact.size_bytes, artifact.manifest.facts
+        reason = backend.cannot_run(job.target)
+        if reason is not None:
+            row.status, row.reason = "built", reason
+        else:
+            job.progress(f"{name}: proving")
+            _prove(job, row, artifact, original)
+    except HycompileError as error:
+        row.status = "failed" if row.folder else "refused"
+        row.reason = str(error)
+    row.seconds = time.perf_counter() - start
+    return row
+
+
+def _prove(job: _Build, row: RuntimeReport, artifact: Artifact, original: Program) -> None:
+    """Run the artifact beside the original; measure it only if it computes the same."""
+    from hycompile.prove import TOLERANCE, prove
+
+    backend, allowed = registry.backend(row.runtime), TOLERANCE[job.target.precision]
+    row.rel_err = prove(backend.open(artifact), original)
+    if not row.rel_err <= allowed:
+        raise ParityError(
+            f"{row.runtime} artifact",
+            f"computes something else than the model: relative error {row.rel_err:.2e}, allowed {allowed:.0e}",
+            "`hycompile build --pipeline normalise` tells whether a pass or the runtime is at fault",
+        )
+    row.status = "proved"
+    if job.request.plan is None:
+        return
+    from hycompile.measure.eager import measure_runtime
+
+    job.progress(f"{row.runtime}: measuring")
+    job.eager = measure_runtime(row, artifact, original, job.request.plan) or job.eager
+
+
+def _request_key(job: _Build) -> str | None:
+    """What identifies a request without capturing; None for files and functions, whose code cannot be told apart so."""
+    found = registry.find_model(job.request.source)
+    if found is None:
+        return None
+    family, name = found
+    plan = vars(job.request.plan) if job.request.plan is not None else None
+    return key(
+        model=family.identity(name),
+        target=job.target.model_dump(mode="json"),
+        runtimes=_runtimes(job),
+        plan=plan,
+        prove=job.request.prove,
+    )
+
+
+def _known(job: _Build, name: str) -> BuildReport | None:
+    """The report of an identical build, if every artifact it names is still whole."""
+    text = job.cache.report(name)
+    if text is None:
+        return None
+    try:
+        report = _REPORT.validate_json(text)
+        for row in report.runtimes:
+            if row.folder is not None:
+                Artifact.load(Path(row.folder))
+            row.cached = True
+    except (ArtifactError, ValidationError):
+        return None
+    report.cached, report.seconds = True, time.perf_counter() - job.started
+    return report

@@ -1,0 +1,113 @@
+"""One Program to one artifact: through the cache, with its manifest, whole or not at all."""
+
+from __future__ import annotations
+
+import time
+
+from hycompile import registry
+from hycompile.artifact import Artifact, Manifest, folder_digests
+from hycompile.backend import Backend, Obstacle
+from hycompile.cache import Cache, key, target_parts
+from hycompile.device import load_target
+from hycompile.errors import Unsupported
+from hycompile.program import Program
+from hycompile.target import Precision, Target
+
+
+def choose_target(device: str | Target, precision: Precision | None = None, pipeline: str | None = None) -> Target:
+    """A device's target, with precision and pipeline replaced where given."""
+    target = device if isinstance(device, Target) else load_target(device)
+    changes = {name: value for name, value in (("precision", precision), ("pipeline", pipeline)) if value is not None}
+    return target.model_copy(update=changes)
+
+
+def lower(
+    program: Program,
+    device: str | Target = "host",
+    runtime: str | None = None,
+    *,
+    precision: Precision | None = None,
+    pipeline: str = "",
+    cache: Cache | None = None,
+) -> Artifact:
+    """Lower a Program to an artifact for a device.
+
+    Args:
+        program: usually the result of a pipeline.
+        device: name of a device, path of a device file, or a Target.
+        runtime: backend name; the device's first runtime by default.
+        precision: ``fp32`` or ``fp16``; the device's by default.
+        pipeline: text of the passes already run, for the manifest.
+        cache: where artifacts are kept; the user's cache folder by default.
+
+    Raises:
+        Unsupported: toolchain missing, precision not offered, or operators in the way; the message names the first.
+        DeviceError: unknown device.
+        ArtifactError: the disk is full.
+    """
+    target = choose_target(device, precision)
+    backend = registry.backend(runtime or target.runtimes[0])
+    refuse_missing(backend, target)
+    refuse_obstacles(backend, backend.obstacles(program, target))
+    return lower_cached(program, backend, target, pipeline, cache or Cache())[0]
+
+
+def refuse_missing(backend: Backend, target: Target) -> None:
+    """Raise Unsupported when the backend's toolchain is absent or it does not offer the precision."""
+    missing = backend.missing(target)
+    if missing is not None:
+        raise Unsupported(f"backend {backend.name!r}", "toolchain missing", missing)
+    if target.precision not in backend.precisions:
+        raise Unsupported(
+            f"backend {backend.name!r}",
+            f"does not offer {target.precision}",
+            f"it offers {', '.join(backend.precisions)}",
+        )
+
+
+def refuse_obstacles(backend: Backend, obstacles: list[Obstacle]) -> None:
+    """Raise Unsupported when an operator stands in the way of the whole build."""
+    fatal = [obstacle for obstacle in obstacles if obstacle.fatal]
+    if fatal:
+        first, more = fatal[0], f" and {len(fatal) - 1} more" if len(fatal) > 1 else ""
+        raise Unsupported(
+            f"backend {backend.name!r}, operator {first.operator} (x{first.count}{', ' + first.where if first.where else ''}){more}",
+            first.reason,
+            first.way_out,
+        )
+
+
+def lower_cached(
+    program: Program, backend: Backend, target: Target, pipeline: str, cache: Cache
+) -> tuple[Artifact, bool]:
+    """The artifact, and whether it came from the cache."""
+    digest = program.digest
+    name = key(
+        program=digest, backend=backend.name, pipeline=pipeline, target=target_parts(target.model_dump(mode="json"))
+    )
+    found = cache.artifact(name)
+    if found is not None:
+        return found, True
+    start = time.perf_counter()
+    with cache.writing(name) as folder:
+        lowered = backend.lower(program, target, folder)
+        manifest = Manifest(
+            backend=backend.name,
+            target=target,
+            program=program.name,
+            program_digest=digest,
+            pipeline=pipeline,
+            methods={method: program.methods[method].spec() for method in program.methods},
+            files=lowered.files,
+            digests=folder_digests(folder),
+            facts=lowered.facts,
+            tools=lowered.tools,
+            seconds=time.perf_counter() - start,
+        )
+        Artifact(folder, manifest).save_manifest()
+    built = cache.artifact(name)
+    if built is None:
+        raise Unsupported(
+            f"backend {backend.name!r}", "its artifact vanished from the cache while being read back", "build again"
+        )
+    return built, False
