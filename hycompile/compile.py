@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from hycompile import registry
 from hycompile.artifact import Artifact
 from hycompile.cache import Cache, key, tool_versions
+from hycompile.device import choose_target
 from hycompile.errors import ArtifactError, HycompileError, ParityError
-from hycompile.lowering import choose_target
 from hycompile.reports import BuildReport, RuntimeReport
 from hycompile.target import Precision, Target
 
@@ -158,6 +158,9 @@ def _runtime(job: _Build, name: str, original: Program, program: Program, pipeli
     except HycompileError as error:
         row.status = "failed" if row.folder else "refused"
         row.reason = str(error)
+    except Exception as error:  # noqa: BLE001 - one broken runtime must not cost the others their results
+        row.status = "failed"
+        row.reason = f"{name}: {type(error).__name__} ({' '.join(str(error).split())[:300]}); report it with the model"
     row.seconds = time.perf_counter() - start
     return row
 

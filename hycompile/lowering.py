@@ -8,17 +8,10 @@ from hycompile import registry
 from hycompile.artifact import Artifact, Manifest, folder_digests
 from hycompile.backend import Backend, Obstacle
 from hycompile.cache import Cache, key, target_parts
-from hycompile.device import load_target
+from hycompile.device import choose_target
 from hycompile.errors import Unsupported
 from hycompile.program import Program
 from hycompile.target import Precision, Target
-
-
-def choose_target(device: str | Target, precision: Precision | None = None, pipeline: str | None = None) -> Target:
-    """A device's target, with precision and pipeline replaced where given."""
-    target = device if isinstance(device, Target) else load_target(device)
-    changes = {name: value for name, value in (("precision", precision), ("pipeline", pipeline)) if value is not None}
-    return target.model_copy(update=changes)
 
 
 def lower(
@@ -70,8 +63,9 @@ def refuse_obstacles(backend: Backend, obstacles: list[Obstacle]) -> None:
     fatal = [obstacle for obstacle in obstacles if obstacle.fatal]
     if fatal:
         first, more = fatal[0], f" and {len(fatal) - 1} more" if len(fatal) > 1 else ""
+        count = f"x{first.count}, {first.where}" if first.where else f"x{first.count}"
         raise Unsupported(
-            f"backend {backend.name!r}, operator {first.operator} (x{first.count}{', ' + first.where if first.where else ''}){more}",
+            f"backend {backend.name!r}, operator {first.operator} ({count}){more}",
             first.reason,
             first.way_out,
         )

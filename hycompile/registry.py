@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from hycompile.pipeline import Pass
 
 Kind = Literal["passes", "backends", "models"]
+_FILES = (".pt2", ".pt", ".pth", ".bin", ".safetensors", ".hyc")
+_SINGULAR: dict[Kind, str] = {"passes": "pass", "backends": "backend", "models": "model family"}
 
 
 @cache
@@ -33,7 +35,7 @@ def _load(kind: Kind, name: str, error: type[HycompileError]) -> Any:
         close = difflib.get_close_matches(name, table, n=1)
         guess = f"did you mean {close[0]!r}? " if close else ""
         raise error(
-            f"{kind.rstrip('es') if kind == 'passes' else kind.rstrip('s')} {name!r}",
+            f"{_SINGULAR[kind]} {name!r}",
             "not registered",
             f"{guess}known: {', '.join(table)}",
         )
@@ -68,18 +70,14 @@ def find_model(name: str) -> tuple[Family, str] | None:
     Raises:
         CaptureError: it looks like a model's name, and no family knows it.
     """
-    for kind in names("models"):
-        found = family(kind)
+    if ":" in name or name.endswith(_FILES) or name.startswith((".", "/", "~")):
+        return None
+    families = [family(kind) for kind in names("models")]
+    for found in families:
         own = found.aliases().get(name, name)
         if own in found.names():
             return found, own
-    if (
-        ":" in name
-        or name.endswith((".pt2", ".pt", ".pth", ".bin", ".safetensors", ".hyc"))
-        or ("/" in name and name.startswith((".", "/", "~")))
-    ):
-        return None
-    every = [model for kind in names("models") for model in [*family(kind).names(), *family(kind).aliases()]]
+    every = [model for found in families for model in [*found.names(), *found.aliases()]]
     close = difflib.get_close_matches(name, every, n=3)
     guess = f"did you mean {', '.join(close)}? " if close else ""
     raise CaptureError(f"model {name!r}", "no such model", f"{guess}`hycompile models` lists {len(every)} of them")

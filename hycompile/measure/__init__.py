@@ -1,0 +1,1 @@
+"""Latency with its conditions, and comparisons that survive a noisy machine."""
