@@ -1,4 +1,4 @@
-"""The contract of a code generator: say what stands in the way, lower a Program to files, open those files to run them."""
+"""The contract of a code generator: say what stands in the way, lower a Program to files, open those to run them."""
 
 from __future__ import annotations
 
