@@ -57,12 +57,12 @@ _HOMES = {
     "require": "rewrite",
     "rule": "rewrite",
 }
-__all__ = ["Artifact", "Call", "Method", "Pass", "Pipeline", "Program", "Request", "RulePass", "Value", "build", "call", "capture",
-           "edit", "load_program", "lower", "measure", "require", "rule"]  # fmt: skip
+__all__ = ["Artifact", "Call", "Method", "Pass", "Pipeline", "Program", "Request", "RulePass", "Value", "build", "call",
+           "capture", "edit", "load_program", "lower", "measure", "require", "rule"]  # fmt: skip
 
 
 class _Package(ModuleType):
-    """Keeps ``hycompile.capture`` and ``hycompile.measure`` the functions, although modules of these names are imported."""
+    """Keeps ``hycompile.capture`` and ``hycompile.measure`` functions, although modules of these names are imported."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

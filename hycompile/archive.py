@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import torch
-from torch.export import ExportedProgram
+from torch._export.verifier import SpecViolationError
 
 from hycompile.dynamic import dynamic_shapes_of
 from hycompile.errors import ArtifactError, CaptureError
@@ -21,6 +21,8 @@ from hycompile.sharing import share
 from hycompile.untrusted import BROKEN, WAY_OUT, checked
 
 _INDEX = "program.json"
+# What torch raises over a graph that is not consistent.
+_UNREADABLE = (RuntimeError, LookupError, ValueError, AttributeError, AssertionError, TypeError, SpecViolationError)
 
 
 def save(program: Program, path: Path) -> None:
@@ -69,7 +71,7 @@ def load(path: Path, name: str | None = None) -> Program:
         raise CaptureError(f"{path}", "is a folder", "give a .pt2 file") from None
     except BROKEN as error:
         raise CaptureError(f"{path}", f"not a readable archive ({error})", WAY_OUT) from None
-    method = _method(path, _load_exported(path, data))
+    method = _method(path, data)
     share([method])
     return Program(name or path.stem, {"forward": method}, {"source": path.name, "torch": str(torch.__version__)})
 
@@ -82,24 +84,24 @@ def _load_program(path: Path, archive: zipfile.ZipFile, name: str | None) -> Pro
         raise CaptureError(
             f"{path}", f"a damaged program archive ({error})", "save it again with Program.save"
         ) from None
-    methods = {method: _method(path, _load_exported(path, data)) for method, data in parts.items()}
+    methods = {method: _method(path, data) for method, data in parts.items()}
     share(methods.values())
     return Program(name or index["name"], methods, index["provenance"])
 
 
-def _load_exported(path: Path, data: bytes) -> ExportedProgram:
+def _method(path: Path, data: bytes) -> Method:
     clean = checked(path, data)
     try:
         with quiet_torch():
-            return torch.export.load(io.BytesIO(clean))
-    except (RuntimeError, KeyError, ValueError, AttributeError, AssertionError, TypeError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise CaptureError(f"{path}", f"torch.export cannot read it ({lines[0]})", WAY_OUT) from error
-
-
-def _method(path: Path, exported: ExportedProgram) -> Method:
-    if exported.example_inputs is None:
-        raise CaptureError(f"{path}", "carries no example inputs", "export it with torch.export.save, which keeps them")
-    args, kwargs = exported.example_inputs
-    args, kwargs = tuple(args), dict(kwargs)
-    return Method(normal_form(exported), args, kwargs, dynamic_shapes_of(exported, args, kwargs))
+            exported = torch.export.load(io.BytesIO(clean))
+        if exported.example_inputs is None:
+            raise CaptureError(
+                f"{path}", "carries no example inputs", "export it with torch.export.save, which keeps them"
+            )
+        args, kwargs = exported.example_inputs
+        args, kwargs = tuple(args), dict(kwargs)
+        return Method(normal_form(exported), args, kwargs, dynamic_shapes_of(exported, args, kwargs))
+    except _UNREADABLE as error:
+        lines = str(error).strip().splitlines() or [""]
+        reason = f"torch.export cannot read it ({type(error).__name__}: {lines[0]})"
+        raise CaptureError(f"{path}", reason, WAY_OUT) from error

@@ -30,7 +30,7 @@ def put_tensor(module: nn.Module, name: str, tensor: Tensor) -> None:
     owner.register_buffer(leaf, tensor)
 
 
-def storage_key(tensor: Tensor) -> tuple[int, int, tuple[int, ...], tuple[int, ...], str]:
+def storage_key(tensor: Tensor) -> tuple[object, ...]:
     """Equal for two names of one tensor: judge sharing by storage, not by name."""
     return (
         tensor.untyped_storage().data_ptr(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from hycompile.attributes import put_tensor
 from hycompile.errors import PassError
 from hycompile.fake import fake_mode, infer
-from hycompile.schema import bind, overload
+from hycompile.schema import bind, overload, parameters
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,8 @@ class Builder:
         self.mode = fake_mode(module.graph)
         self.created: list[Node] = []
 
-    def call(
-        self, operator: str | torch._ops.OpOverload, *args: Any, after: Value | None = None, **kwargs: Any
-    ) -> Value:
-        """A node that calls ``operator``, at the rewritten node or right ``after`` another; shape and dtype are computed."""
+    def call(self, operator: str | OpOverload, *args: Any, after: Value | None = None, **kwargs: Any) -> Value:
+        """A node that calls ``operator``, at the rewritten node or ``after`` another; shape and dtype are computed."""
         target = overload(operator) if isinstance(operator, str) else operator
         node_args, node_kwargs = pytree.tree_map(self._argument, (args, kwargs))
         graph = self.module.graph
@@ -67,14 +66,16 @@ class Builder:
             node = graph.call_function(target, node_args, node_kwargs)
         return self._finish(node)
 
-    def edit(self, value: Value, **arguments: Any) -> None:
+    def edit(self, value: Value, /, **arguments: Any) -> None:
         """Give an existing call other arguments, by schema name."""
         bound = bind(value.node)
         unknown = arguments.keys() - bound.keys()
         if unknown:
             raise PassError(f"edit of {value.node.name}", f"no argument {sorted(unknown)}", f"it takes {list(bound)}")
-        value.node.args = tuple({**bound, **{name: self._argument(new) for name, new in arguments.items()}}.values())
-        value.node.kwargs = {}
+        bound |= {name: self._argument(new) for name, new in arguments.items()}
+        keywords = {argument.name for argument in parameters(value.node.target) if argument.kwarg_only}
+        value.node.args = tuple(given for name, given in bound.items() if name not in keywords)
+        value.node.kwargs = {name: bound[name] for name in keywords}
         infer(self.module, value.node, self.mode)
 
     def constant(self, tensor: Tensor) -> Value:
@@ -109,7 +110,7 @@ _builder: ContextVar[Builder | None] = ContextVar("builder", default=None)
 
 
 @contextmanager
-def building(builder: Builder) -> Iterator[Builder]:
+def building(builder: Builder) -> Generator[Builder]:
     """Make ``builder`` the one :func:`call` uses."""
     token = _builder.set(builder)
     try:
@@ -118,7 +119,7 @@ def building(builder: Builder) -> Iterator[Builder]:
         _builder.reset(token)
 
 
-def call(operator: str | torch._ops.OpOverload, *args: Any, after: Value | None = None, **kwargs: Any) -> Value:
+def call(operator: str | OpOverload, *args: Any, after: Value | None = None, **kwargs: Any) -> Value:
     """Call an operator inside a rewrite function: ``call("aten.conv2d", x, weight, bias, [1, 1])``.
 
     Raises:
@@ -127,7 +128,7 @@ def call(operator: str | torch._ops.OpOverload, *args: Any, after: Value | None 
     return _current(f"call({str(operator)!r})").call(operator, *args, after=after, **kwargs)
 
 
-def edit(value: Value, **arguments: Any) -> None:
+def edit(value: Value, /, **arguments: Any) -> None:
     """Give an existing call other arguments inside a rewrite function; only after every ``require`` has passed.
 
     Raises:

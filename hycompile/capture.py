@@ -48,8 +48,8 @@ def capture(
     """Capture a model as a Program in normal form.
 
     Args:
-        model: a module in ``eval()``; or a path to a ``.pt2`` archive or saved Program; or the text
-            ``package.module:function``, a function that returns ``(module, args)`` or ``(module, args, dynamic_shapes)``.
+        model: a module in ``eval()``; or a path to a ``.pt2`` archive or saved Program; or ``package.module:function``,
+            a function that returns ``(module, args)`` or ``(module, args, dynamic_shapes)``.
         args: example inputs of ``forward``; only for a module.
         kwargs: example keyword inputs of ``forward``; only for a module.
         dynamic_shapes: as for ``torch.export.export``; only for a module.
@@ -99,14 +99,14 @@ def _capture_module(module: nn.Module, calls: Mapping[str, Call], name: str) -> 
         entry = module if call.function == "forward" else _Entry(module, call.function)
         try:
             with torch.no_grad():
-                exported = export(entry, call.args, call.kwargs, call.dynamic_shapes)
+                graph = normal_form(export(entry, call.args, call.kwargs, call.dynamic_shapes))
         except Exception as error:
             raise CaptureError(
                 f"model {name!r}, method {method!r}",
                 f"torch.export refuses it ({_first_line(error)})",
                 "make it exportable first: torch.export.export(model, args) must succeed",
             ) from error
-        methods[method] = Method(normal_form(exported), call.args, dict(call.kwargs), call.dynamic_shapes)
+        methods[method] = Method(graph, call.args, dict(call.kwargs), call.dynamic_shapes)
     share(methods.values())
     provenance = {"source": f"{type(module).__module__}.{type(module).__qualname__}", "torch": str(torch.__version__)}
     return Program(name, methods, provenance)

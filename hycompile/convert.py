@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.utils import _pytree as pytree
 from hycompile.attributes import put_tensor, storage_key, tensor_at
 from hycompile.fake import fake_mode, infer
 from hycompile.program import Method, Program
+from hycompile.schema import parameters
 
 
 def to_dtype(program: Program, dtype: torch.dtype) -> Program:
@@ -30,7 +32,7 @@ def _convert(method: Method, dtype: torch.dtype, memo: dict[Any, Tensor]) -> Met
     for name in {str(node.target) for node in module.graph.find_nodes(op="get_attr")}:
         tensor = tensor_at(module, name)
         if tensor.is_floating_point() and tensor.dtype != dtype:
-            put_tensor(module, name, memo.setdefault(storage_key(tensor), tensor.to(dtype)))
+            put_tensor(module, name, memo.setdefault(storage_key(tensor), _cast(tensor, dtype)))
     for node in module.graph.nodes:
         _convert_node(module, node, dtype)
         if node.op == "placeholder" and isinstance(node.meta["val"], Tensor):
@@ -43,25 +45,31 @@ def _convert(method: Method, dtype: torch.dtype, memo: dict[Any, Tensor]) -> Met
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
-    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+    """Finite values beyond the range of ``dtype`` saturate: the -3.4e38 of an attention mask must not become -inf."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return value
+    limit = torch.finfo(dtype).max
+    if limit >= torch.finfo(value.dtype).max:
+        return value.to(dtype)
+    return torch.where(value.isfinite(), value.clamp(-limit, limit), value).to(dtype)
 
 
 def _convert_node(module: GraphModule, node: Node, dtype: torch.dtype) -> None:
-    """Replace floating dtype arguments, and give factories without one the new default."""
+    """Replace floating dtype arguments, saturate numbers, and give factories without a dtype the new default."""
     if node.op != "call_function":
         return
+    limit = torch.finfo(dtype).max
 
     def swap(value: Any) -> Any:
-        return dtype if isinstance(value, torch.dtype) and value.is_floating_point else value
+        if isinstance(value, torch.dtype) and value.is_floating_point:
+            return dtype
+        return max(-limit, min(limit, value)) if isinstance(value, float) and math.isfinite(value) else value
 
     node.args = pytree.tree_map(swap, node.args)
     node.kwargs = pytree.tree_map(swap, node.kwargs)
     value = node.meta.get("val")
-    makes_tensor = isinstance(value, Tensor) and not any(
-        "val" in n.meta and isinstance(n.meta["val"], Tensor) for n in node.all_input_nodes
-    )
-    takes_dtype = isinstance(node.target, torch._ops.OpOverload) and any(
-        a.name == "dtype" for a in node.target._schema.arguments
-    )
-    if makes_tensor and takes_dtype and value.is_floating_point() and node.kwargs.get("dtype") is None:
+    takes_tensors = any(isinstance(source.meta.get("val"), Tensor) for source in node.all_input_nodes)
+    if not isinstance(value, Tensor) or not value.is_floating_point() or takes_tensors:
+        return
+    if any(a.name == "dtype" for a in parameters(node.target)) and node.kwargs.get("dtype") is None:
         node.kwargs = {**node.kwargs, "dtype": dtype}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import SymInt, Tensor
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 
 def dynamic_shapes_of(exported: ExportedProgram, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Per input, axis to ``Dim`` with its bounds; sizes derived from others become ``Dim.AUTO``. None if all are fixed."""
+    """Per input (keyword inputs last, in order), axis to ``Dim`` with its bounds; None if all sizes are fixed.
+
+    Sizes derived from others become ``Dim.AUTO``.
+    """
     nodes = {node.name: node for node in exported.graph.find_nodes(op="placeholder")}
     values = [nodes[str(name)].meta["val"] for name in exported.graph_signature.user_inputs]
     dims: dict[str, Any] = {}
@@ -19,13 +22,13 @@ def dynamic_shapes_of(exported: ExportedProgram, args: tuple[Any, ...], kwargs: 
         return None
     _, spec = pytree.tree_flatten((args, kwargs))
     shapes, keyword_shapes = pytree.tree_unflatten(leaves, spec)
-    return shapes if not kwargs else {**{f"args_{i}": shape for i, shape in enumerate(shapes)}, **keyword_shapes}
+    return (*shapes, *keyword_shapes.values())
 
 
 def _axes(exported: ExportedProgram, value: Any, dims: dict[str, Any]) -> dict[int, Any] | None:
     if not isinstance(value, Tensor):
         return None
-    found = {axis: _dim(exported, size, dims) for axis, size in enumerate(value.shape) if not isinstance(size, int)}
+    found = {axis: _dim(exported, size, dims) for axis, size in enumerate(value.shape) if isinstance(size, SymInt)}
     return found or None
 
 

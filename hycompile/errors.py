@@ -43,7 +43,7 @@ class ParityError(HycompileError):
     exit_code = 5
 
 
-class Unsupported(HycompileError):
+class Unsupported(HycompileError):  # noqa: N818 - reads as what it says
     """The target cannot take this program, or its toolchain is not installed."""
 
     exit_code = 6

@@ -5,15 +5,15 @@ From a ``torch.export`` program:
 - functional ATen operators only; conv, linear, layer norm, attention stay whole, and so does batch norm
   (``aten.batch_norm``, one output, never the three-output ``_native_batch_norm_legit_no_training``);
 - views are ``aten.reshape``; ``clone``, ``alias``, ``detach``, inactive dropout and no-op casts are gone;
-- weights are ``get_attr`` nodes, one a name; state writes are ``aten.copy_`` nodes at the very end, and no output is a view of
-  written state;
+- weights are ``get_attr`` nodes, one a name; state writes are ``aten.copy_`` nodes at the very end, and neither an
+  output nor what is written is a view of written state;
 - every node carries its value's shape and dtype in ``meta["val"]``.
 """
 
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.export import ExportedProgram
@@ -22,7 +22,7 @@ from torch.fx import Graph, GraphModule, Node
 from hycompile.attributes import state_writes, tensor_at
 from hycompile.fake import fake_mode, infer
 from hycompile.quiet import quiet_torch
-from hycompile.schema import bind, is_call, overload
+from hycompile.schema import bind, is_call, is_view, overload
 
 _IDENTITIES = (
     "aten.clone",
@@ -31,13 +31,10 @@ _IDENTITIES = (
     "aten.lift_fresh_copy",
     "aten.contiguous",
     "aten.dropout",
-    "aten.native_dropout",
 )
 _CHECKS = ("aten._assert_tensor_metadata", "aten._assert_async.msg", "aten._assert_scalar")
 _VIEWS = ("aten.view", "aten._unsafe_view", "aten.reshape")
-_ALIASES = ("aten.reshape", "aten.slice.Tensor", "aten.select.int", "aten.permute", "aten.transpose.int", "aten.expand",
-            "aten.unsqueeze", "aten.squeeze.dim", "aten.squeeze.dims", "aten.squeeze", "aten.split_with_sizes",
-            "aten.split.Tensor", "aten.unbind.int", "aten.chunk")  # fmt: skip
+_BATCH_NORM_ARGUMENTS = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps")
 
 
 def normal_form(exported: ExportedProgram) -> GraphModule:
@@ -61,7 +58,7 @@ def normalise(module: GraphModule) -> int:
         changed += _normalise_node(graph, node)
     for write in state_writes(module).values():
         write.meta.setdefault("val", write.args[1].meta["val"])  # type: ignore[union-attr]
-    changed += _detach_outputs_from_state(module)
+    changed += _detach_from_state(module)
     graph.eliminate_dead_code(is_impure_node=lambda node: node.is_impure() or is_call(node, "aten.copy_"))
     graph.lint()
     module.recompile()
@@ -83,7 +80,7 @@ def _unify_attributes(graph: Graph) -> int:
 def _used_tensors_of(module: Any, graph: Graph) -> dict[str, Any]:
     names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     found = {name: tensor_at(module, name) for name in sorted(names)}
-    return {name: value.detach() if isinstance(value, torch.Tensor) else value for name, value in found.items()}
+    return {name: value.detach() for name, value in found.items()}
 
 
 def _normalise_node(graph: Graph, node: Node) -> bool:
@@ -92,7 +89,7 @@ def _normalise_node(graph: Graph, node: Node) -> bool:
         return True
     if is_call(node, *_IDENTITIES) or _is_noop_cast(node):
         source = node.args[0]
-        if is_call(node, "aten.native_dropout") or not isinstance(source, Node) or _keeps_state_apart(node):
+        if not isinstance(source, Node) or _keeps_state_apart(node) or bind(node).get("train"):
             return False
         node.replace_all_uses_with(source)
         graph.erase_node(node)
@@ -100,7 +97,7 @@ def _normalise_node(graph: Graph, node: Node) -> bool:
     if is_call(node, *_VIEWS) and node.target is not overload("aten.reshape"):
         node.target = overload("aten.reshape")
         return True
-    if is_call(node, "aten._native_batch_norm_legit_no_training"):
+    if is_call(node, "aten._native_batch_norm_legit_no_training", "aten._native_batch_norm_legit.no_stats"):
         return _single_output_batch_norm(graph, node)
     return False
 
@@ -118,53 +115,52 @@ def _is_noop_cast(node: Node) -> bool:
 
 
 def _keeps_state_apart(node: Node) -> bool:
-    """A clone of a written buffer that is returned must stay: the write would change what it returns."""
-    return any(user.op == "output" for user in node.users) and _root(node) is not None
+    """A copy of a written buffer that is returned or written to another one must stay: a write would change it."""
+    late = any(user.op == "output" or is_call(user, "aten.copy_") for user in node.users)
+    return late and _written_buffer(node.args[0]) is not None
 
 
-def _root(node: Node) -> Node | None:
-    """The written buffer ``node`` is a view of, if any."""
-    source: Any = node
-    while isinstance(source, Node) and (is_call(source, *_ALIASES, *_IDENTITIES) or source.target is operator.getitem):
-        source = source.args[0]
-    written = (
-        isinstance(source, Node) and source.op == "get_attr" and any(is_call(u, "aten.copy_") for u in source.users)
-    )
-    return source if written else None
+def _written_buffer(value: object) -> Node | None:
+    """The written buffer that ``value`` is, or is a view of."""
+    while isinstance(value, Node) and value.op == "call_function":
+        if not (value.target is operator.getitem or is_view(value.target)):
+            return None
+        value = value.args[0]
+    if not isinstance(value, Node) or value.op != "get_attr":
+        return None
+    return value if any(is_call(user, "aten.copy_") for user in value.users) else None
 
 
-def _detach_outputs_from_state(module: GraphModule) -> int:
-    """Returned views of a written buffer are cloned before the write, so that they show the old value."""
-    output = module.graph.output_node()
+def _detach_from_state(module: GraphModule) -> int:
+    """Views of a written buffer that are returned or written are cloned before any write: the old value counts."""
+    writes = list(state_writes(module).values())
+    late = [(module.graph.output_node(), node) for node in module.graph.output_node().all_input_nodes]
+    late += [(write, cast("Node", write.args[1])) for write in writes if write.args[1] is not write.args[0]]
     changed = 0
-    for node in output.all_input_nodes:
-        if _root(node) is None or is_call(node, "aten.clone"):
+    for user, node in late:
+        if _written_buffer(node) is None:
             continue
-        with module.graph.inserting_after(node):
+        with module.graph.inserting_before(writes[0]):
             copy = module.graph.call_function(overload("aten.clone"), (node,))
         copy.meta["val"] = node.meta["val"]
-        output.replace_input_with(node, copy)
+        if user.op == "output":
+            user.replace_input_with(node, copy)
+        else:
+            user.args = (user.args[0], copy)
         changed += 1
     return changed
 
 
 def _single_output_batch_norm(graph: Graph, node: Node) -> bool:
-    """``getitem(_native_batch_norm_legit_no_training(...), 0)`` becomes ``batch_norm(..., training=False)``."""
-    a = bind(node)
+    """``getitem(_native_batch_norm_legit_no_training(...), 0)`` becomes ``batch_norm(..., training=False)``.
+
+    A batch norm that keeps no statistics takes those of its batch, ``training=True``.
+    """
+    a = {"running_mean": None, "running_var": None, "training": False} | bind(node)
     with graph.inserting_before(node):
         single = graph.call_function(
             overload("aten.batch_norm"),
-            (
-                a["input"],
-                a["weight"],
-                a["bias"],
-                a["running_mean"],
-                a["running_var"],
-                False,
-                a["momentum"],
-                a["eps"],
-                False,
-            ),
+            (*(a[name] for name in _BATCH_NORM_ARGUMENTS), False),
         )
     single.meta = {key: value for key, value in node.meta.items() if key != "val"}
     single.meta["val"] = node.meta["val"][0]

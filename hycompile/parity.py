@@ -67,12 +67,14 @@ def execute(
     """
     if dtype is not None:
         method = Program("", {"forward": method}).to(dtype).methods["forward"]
-    flat = [_cast(value, dtype) for value in (method.flat_inputs() if inputs is None else inputs)]
+    tensors = iter(method.flat_inputs() if inputs is None else inputs)
+    flat = [_cast(next(tensors), dtype) if isinstance(leaf, Tensor) else leaf for leaf in method.leaves()]
     initial = {name: tensor_at(method.graph, name).clone() for name in state_writes(method.graph)} | (state or {})
     runner = _OnCopies(method, initial)
     with torch.no_grad():
         returned = runner.run(*flat, enable_io_processing=False)
-    return Result(tuple(pytree.tree_leaves(returned)), runner.final)
+    outputs = tuple(value for value in pytree.tree_leaves(returned) if isinstance(value, Tensor))
+    return Result(outputs, runner.final)
 
 
 def relative_error(actual: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
@@ -141,7 +143,8 @@ class Proof:
             short = str(self.dtype).removeprefix("torch.")
             raise ParityError(
                 by,
-                f"changed what the model computes: relative error {error:.2e} at {where} in {short}, allowed {tolerance:.0e}",
+                f"changed what the model computes: relative error {error:.2e} at {where} in {short}, "
+                f"allowed {tolerance:.0e}",
                 "correct the rewrite, or leave the pass out of the pipeline",
             )
         return error

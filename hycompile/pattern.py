@@ -2,8 +2,8 @@
 
     Call("aten.batch_norm", input=Call("aten.conv2d", input=Any("x"), weight=Const("w"), once=True), eps=Arg("eps"))
 
-Names become the arguments of the rewrite function: ``Any`` arrives as a :class:`~hycompile.builder.Value`, ``Const`` as a
-real tensor, ``Arg`` as the plain Python value, a named ``Call`` as the Value it makes, with its arguments by name.
+Names become the arguments of the rewrite function: ``Any`` arrives as a :class:`~hycompile.builder.Value`, ``Const``
+as a real tensor, ``Arg`` as the plain Python value, a named ``Call`` as the Value it makes, with its arguments by name.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 from torch.fx import GraphModule, Node
 
 from hycompile.builder import Value
+from hycompile.errors import PassError
 from hycompile.program import constant
-from hycompile.schema import bind, is_call
+from hycompile.schema import bind, is_call, overload, parameters
 
 Captures = dict[str, Anything]
 
@@ -32,6 +33,10 @@ class Pattern(ABC):
     @abstractmethod
     def names(self) -> set[str]:
         """Every name a match captures."""
+
+    def depth(self) -> int:
+        """How many calls deep it looks."""
+        return 0
 
 
 def _add(captures: Captures, name: str | None, value: object) -> Captures | None:
@@ -69,8 +74,11 @@ class Const(Pattern):
         tensor = constant(module, value)
         if tensor is None:
             return None
-        half = tensor.dtype in (torch.float16, torch.bfloat16)
-        return captures | {self.name: tensor.float() if half else tensor} if self.name else captures
+        if self.name is None:
+            return captures
+        wide = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+        known = captures.get(self.name, wide)
+        return captures | {self.name: wide} if known is not None and torch.equal(known, wide) else None
 
     def names(self) -> set[str]:
         return {self.name} if self.name else set()
@@ -108,6 +116,9 @@ class OneOf(Pattern):
     def names(self) -> set[str]:
         return set[str]().union(*(alternative.names() for alternative in self.alternatives))
 
+    def depth(self) -> int:
+        return max(alternative.depth() for alternative in self.alternatives)
+
 
 class Call(Pattern):
     """A call of one of the operators, its arguments by schema name; arguments not mentioned may be anything.
@@ -118,11 +129,15 @@ class Call(Pattern):
         once: the value has exactly one user, so that rewriting it disturbs nobody else.
         commutative: the first two arguments may stand in either order.
         arguments: patterns or plain values, by schema name.
+
+    Raises:
+        PassError: an operator has no argument of that name, so that the pattern would never match.
     """
 
     def __init__(
         self,
         operator: str | tuple[str, ...],
+        /,
         *,
         name: str | None = None,
         once: bool = False,
@@ -131,6 +146,11 @@ class Call(Pattern):
     ) -> None:
         self.operators = (operator,) if isinstance(operator, str) else operator
         self.name, self.once, self.commutative, self.arguments = name, once, commutative, arguments
+        for target in self.operators:
+            known = [parameter.name for parameter in parameters(overload(target))]
+            unknown = sorted(arguments.keys() - set(known))
+            if unknown:
+                raise PassError(f"pattern of {target}", f"no argument {unknown}", f"it takes {known}")
 
     def match(self, module: GraphModule, value: object, captures: Captures) -> Captures | None:
         if not isinstance(value, Node) or not is_call(value, *self.operators):
@@ -151,8 +171,6 @@ class Call(Pattern):
     def _match_arguments(self, module: GraphModule, bound: Captures, captures: Captures) -> Captures | None:
         found: Captures | None = captures
         for argument, pattern in self.arguments.items():
-            if argument not in bound:
-                return None
             if isinstance(pattern, Pattern):
                 found = pattern.match(module, bound[argument], found)
             elif bound[argument] != pattern:
@@ -164,3 +182,6 @@ class Call(Pattern):
     def names(self) -> set[str]:
         inner = [pattern.names() for pattern in self.arguments.values() if isinstance(pattern, Pattern)]
         return ({self.name} if self.name else set[str]()).union(*inner)
+
+    def depth(self) -> int:
+        return 1 + max((p.depth() for p in self.arguments.values() if isinstance(p, Pattern)), default=0)

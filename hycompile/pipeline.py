@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from hycompile import registry
 from hycompile.errors import PassError
+from hycompile.options import QUOTED, make_pass, options_text
 from hycompile.parity import Proof
 from hycompile.program import Program
 from hycompile.reports import PassReport, PipelineReport, RuleReport
 from hycompile.rewrite import Rule, apply
+from hycompile.sharing import share
 
 Check = Callable[[Program, RuleReport], None]
-_ITEM = re.compile(r"\s*([\w-]+)\s*(?:\{([^{}]*)\})?\s*(?:,|$)")
+_ROUNDS = 100
+_ITEM = re.compile(rf'\s*([\w-]+)\s*(?:\{{((?:{QUOTED}|[^{{}}"])*)\}})?\s*(?:,|$)')
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,8 @@ class Pass(ABC):
         return None
 
     def __str__(self) -> str:
-        options = [
-            f"{option.name}={_option_text(getattr(self, option.name))}"
-            for option in dataclasses.fields(self)
-            if getattr(self, option.name) != option.default
-        ]
-        return f"{self.name}{{{','.join(options)}}}" if options else self.name
+        options = options_text(self)
+        return f"{self.name}{{{options}}}" if options else self.name
 
 
 class RulePass(Pass):
@@ -60,9 +57,15 @@ class RulePass(Pass):
 
     def run(self, program: Program, check: Check) -> list[RuleReport]:
         reports = {rule.name: RuleReport(rule.name) for rule in self.rules}
-        hit = True
+        hit, rounds = True, 0
         while hit:
-            hit = False
+            hit, rounds = False, rounds + 1
+            if rounds > _ROUNDS:
+                raise PassError(
+                    f"pass {self.name!r}",
+                    f"does not end: its rules still hit after {_ROUNDS} rounds",
+                    "one of its rules undoes another: take it out",
+                )
             for rule in self.rules:
                 found, total = apply(rule, program), reports[rule.name]
                 total.hits += found.hits
@@ -85,7 +88,7 @@ class Pipeline:
         """Read ``name,name{option=value}``.
 
         Raises:
-            PassError: unknown pass or option, a value of the wrong type, text that is not a pipeline, a required pass missing.
+            PassError: unknown pass or option, a value of the wrong type, text that is no pipeline, a missing pass.
         """
         passes: list[Pass] = []
         position = 0
@@ -95,7 +98,7 @@ class Pipeline:
                 raise PassError(
                     f"pipeline {text!r}", f"cannot be read at {text[position:][:20]!r}", "write name,name{option=value}"
                 )
-            passes.append(_make(item[1], item[2] or ""))
+            passes.append(make_pass(registry.pass_class(item[1]), item[2] or ""))
             position = item.end()
         seen: set[str] = set()
         for step in passes:
@@ -151,52 +154,20 @@ class _Run:
         self.program, self.proof, self.error = program, Proof(program), 0.0
 
     def apply(self, step: Pass) -> list[RuleReport]:
+        checked: list[RuleReport] = []
+
         def check(program: Program, report: RuleReport) -> None:
-            self.error = report.error_fp32 = self.proof.check(
-                program, f"pass {step.name}, rule {report.rule}", step.budget
-            )
+            by = f"pass {step.name}, rule {report.rule}"
+            self.error = report.error_fp32 = self.proof.check(program, by, step.budget)
+            checked.append(report)
 
         rules = step.run(self.program, check)
+        share(self.program.methods.values())
+        if not checked:
+            self.error = self.proof.check(self.program, f"pass {step.name}", step.budget)
         broken = step.ensures(self.program)
         if broken:
             raise PassError(
                 f"pass {step.name!r}", f"broke its promise: {broken}", "report it with the model, or leave the pass out"
             )
         return rules
-
-
-def _make(name: str, options: str) -> Pass:
-    kind = registry.pass_class(name)
-    known = {option.name: option for option in dataclasses.fields(kind)}
-    values: dict[str, Any] = {}
-    for part in filter(None, (part.strip() for part in options.split(","))):
-        key, equals, value = part.partition("=")
-        if not equals or key.strip() not in known:
-            raise PassError(
-                f"pass {name!r}, option {part!r}",
-                "not an option of this pass",
-                f"it takes: {', '.join(known) or 'none'}",
-            )
-        values[key.strip()] = _option(name, known[key.strip()], value.strip())
-    return kind(**values)
-
-
-def _option(name: str, option: dataclasses.Field[Any], text: str) -> Any:
-    wanted = type(option.default)
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = text
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not wanted:
-        raise PassError(
-            f"pass {name!r}, option {option.name}={text}",
-            f"not {wanted.__name__}",
-            f"the default is {_option_text(option.default)}",
-        )
-    return value
-
-
-def _option_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -6,7 +6,7 @@ import copy
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,17 +36,27 @@ class Method:
     kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
     dynamic_shapes: Any = None
 
-    def flat_inputs(self) -> tuple[Tensor, ...]:
-        """Example inputs in placeholder order."""
+    def leaves(self) -> tuple[Any, ...]:
+        """Every example input, flat, one per placeholder: tensors, and numbers or None the graph was captured for."""
         return tuple(pytree.tree_leaves((self.args, self.kwargs)))
 
+    def flat_inputs(self) -> tuple[Tensor, ...]:
+        """Example tensors in placeholder order."""
+        return tuple(leaf for leaf in self.leaves() if isinstance(leaf, Tensor))
+
+    def input_nodes(self) -> tuple[Node, ...]:
+        """The placeholders that take tensors, in order."""
+        nodes = self.graph.graph.find_nodes(op="placeholder")
+        return tuple(node for node, leaf in zip(nodes, self.leaves(), strict=True) if isinstance(leaf, Tensor))
+
     def input_names(self) -> tuple[str, ...]:
-        """Placeholder names, in order."""
-        return tuple(node.name for node in self.graph.graph.find_nodes(op="placeholder"))
+        """Names of the tensor inputs, in order."""
+        return tuple(node.name for node in self.input_nodes())
 
     def output_nodes(self) -> tuple[Node, ...]:
-        """The nodes returned, flat, in order."""
-        return tuple(cast("list[Node]", pytree.tree_leaves(self.graph.graph.output_node().args[0])))
+        """The nodes of the tensors returned, flat, in order."""
+        leaves = pytree.tree_leaves(self.graph.graph.output_node().args[0])
+        return tuple(leaf for leaf in leaves if isinstance(leaf, Node) and isinstance(leaf.meta["val"], Tensor))
 
     def output_names(self) -> tuple[str, ...]:
         """A unique name for each output: the node's own, numbered where a node is returned twice."""
@@ -60,14 +70,17 @@ class Method:
         return tuple(state_writes(self.graph))
 
     def export(self) -> ExportedProgram:
-        """A fresh ``ExportedProgram`` of the graph, with the dynamic shapes it was captured with."""
+        """A fresh ``ExportedProgram`` of the graph, with the dynamic shapes of its capture and state of its own."""
         from hycompile.capture import export
 
-        return export(self.graph, self.args, self.kwargs, self.dynamic_shapes)
+        exported = export(self.graph, self.args, self.kwargs, self.dynamic_shapes)
+        for name in self.mutated():
+            exported.state_dict[name] = exported.state_dict[name].clone()
+        return exported
 
     def spec(self) -> MethodSpec:
         """The flat signature, for manifests."""
-        inputs = zip(self.input_names(), self.graph.graph.find_nodes(op="placeholder"), strict=True)
+        inputs = zip(self.input_names(), self.input_nodes(), strict=True)
         outputs = zip(self.output_names(), self.output_nodes(), strict=True)
         return MethodSpec(
             inputs=tuple(_tensor_spec(name, node) for name, node in inputs),
@@ -129,8 +142,9 @@ class Program:
         sha = hashlib.sha256()
         for name, method in sorted(self.methods.items()):
             sha.update(f"{name}\n{canonical_text(method.graph)}".encode())
-            for value in method.flat_inputs():
+            for value in method.leaves():
                 sha.update(_bytes(value) if isinstance(value, Tensor) else repr(value).encode())
+            sha.update("".join(size_bounds(method)).encode())
         for name, tensor in sorted(self.tensors().items()):
             sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             sha.update(_bytes(tensor))
@@ -143,13 +157,24 @@ class Program:
         return sum(tensor.numel() * tensor.element_size() for tensor in distinct.values())
 
 
+def size_bounds(method: Method) -> list[str]:
+    """``2..8`` for every dynamic size of the inputs: a backend may plan its memory by them."""
+    sizes = [size for node in method.input_nodes() for size in node.meta["val"].shape if not isinstance(size, int)]
+    ranges = [size.node.shape_env.bound_sympy(size.node.expr) for size in sizes]
+    return [f"{found.lower}..{found.upper} " for found in ranges]
+
+
 def source_line(node: Node) -> str:
-    """The innermost line of model source a node came from, as ``mixer.py:41 in forward``; empty if unknown."""
+    """The innermost line of model source a node came from, as ``mixer.py:41 in forward``; empty if unknown.
+
+    Frames of torch's own layers do not count, unless there is no other.
+    """
     trace = node.meta.get("stack_trace") or ""
     frames = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
     if not frames:
         return ""
-    file, line, function = frames[-1].split(", ", 2)
+    own = [frame for frame in frames if "/torch/nn/" not in frame] or frames
+    file, line, function = own[-1].split(", ", 2)
     return f"{file.removeprefix('File ').strip(chr(34)).rsplit('/', 1)[-1]}:{line.removeprefix('line ')} {function}"
 
 
@@ -168,4 +193,4 @@ def _tensor_spec(name: str, node: Node) -> TensorSpec:
 
 def _bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hycompile.attributes import used_tensors
 from hycompile.backend import Session
 from hycompile.parity import execute, relative_error
 from hycompile.program import Method, Program
@@ -30,7 +31,9 @@ def prove(session: Session, original: Program) -> float:
     worst = 0.0
     for name, method in original.methods.items():
         for inputs in draws(method):
-            reference = execute(method, inputs, state={key: state[key] for key in method.mutated() if key in state})
+            reference = execute(
+                method, inputs, state={key: state[key] for key in used_tensors(method.graph) if key in state}
+            )
             state |= reference.state
             worst = _worse(worst, relative_error(session.run(inputs, name), reference.outputs))
     shown = session.state()

@@ -1,15 +1,16 @@
-"""Rewrite rules and the engine that applies them: a pattern, preconditions with reasons, a replacement that is the formula."""
+"""Rewrite rules and the engine that applies them: a pattern, preconditions with reasons, the formula as replacement."""
 
 from __future__ import annotations
 
 import inspect
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch.fx import GraphModule, Node
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from hycompile.builder import Builder, Value, building
 from hycompile.errors import PassError
@@ -104,19 +105,39 @@ class _Engine:
         self.queue = deque(node for node in module.graph.nodes if node.op == "call_function" and node.target in targets)
         self.queued, self.targets = set(self.queue), targets
         self.refused: dict[Node, Refusal] = {}
+        self.limit = 100 + 10 * len(module.graph.nodes)
 
     def run(self) -> None:
+        """Try nodes until none matches; a refused one again once others were rewritten, for its reason may be gone.
+
+        Raises:
+            PassError: a rewrite failed, or the rewrites never end.
+        """
         hits = 0
         while self.queue:
-            node = self.queue.popleft()
-            self.queued.discard(node)
-            if not node._erased and self._try(node):
-                hits += 1
+            found = self._drain()
+            hits += found
+            if hits > self.limit:
+                raise PassError(
+                    f"rule {self.rule.name}",
+                    f"does not end: {hits} rewrites, and it matches again",
+                    "let the replacement no longer match the pattern",
+                )
+            if found:
+                self._push((node for node in list(self.refused) if not node._erased), levels=0)
         self.report.refusals += [refusal for node, refusal in self.refused.items() if not node._erased]
         if hits:
             self.report.hits += hits
             self.module.graph.lint()
             self.module.recompile()
+
+    def _drain(self) -> int:
+        hits = 0
+        while self.queue and hits <= self.limit:
+            node = self.queue.popleft()
+            self.queued.discard(node)
+            hits += not node._erased and self._try(node)
+        return hits
 
     def _try(self, node: Node) -> bool:
         self.refused.pop(node, None)
@@ -139,7 +160,13 @@ class _Engine:
                 f"its body failed ({type(error).__name__}: {error})",
                 "correct the rule, or add the require() it lacks",
             ) from error
-        self._replace(node, result.node)
+        if not isinstance(result, Value):  # pyright: ignore[reportUnnecessaryIsInstance] - third parties may not check types
+            raise PassError(
+                f"rule {self.rule.name}",
+                f"returned {type(result).__name__}",
+                "return the Value that replaces the match",
+            )
+        self._replace(node, result.node, builder.created)
         return True
 
     def _discard(self, builder: Builder) -> None:
@@ -149,30 +176,34 @@ class _Engine:
                 if created.op == "get_attr":
                     delattr(self.module, str(created.target))
 
-    def _replace(self, old: Node, new: Node) -> None:
+    def _replace(self, old: Node, new: Node, created: list[Node]) -> None:
         before, after = old.meta["val"], new.meta["val"]
-        if tuple(before.shape) != tuple(after.shape) or before.dtype != after.dtype:
+        if _differ(before.shape, after.shape) or before.dtype != after.dtype:
             raise PassError(
                 f"rule {self.rule.name} at {old.name}",
                 f"replaces {before.dtype}{list(before.shape)} by {after.dtype}{list(after.shape)}",
                 "a rewrite keeps shape and dtype",
             )
-        old.replace_all_uses_with(new)
-        touched = erase_dead(self.module, old)
-        self._push([new, *new.all_input_nodes, *new.users])
-        for node in touched:
-            self._push([node, *node.users])
+        old.replace_all_uses_with(new, delete_user_cb=lambda user: user not in created)
+        near = [new, *new.all_input_nodes, *erase_dead(self.module, old)]
+        self._push(near, levels=self.rule.pattern.depth())
 
-    def _push(self, nodes: Iterable[Node]) -> None:
-        for node in nodes:
-            if (
-                node.op == "call_function"
-                and node.target in self.targets
-                and node not in self.queued
-                and not node._erased
-            ):
-                self.queued.add(node)
-                self.queue.append(node)
+    def _push(self, nodes: Iterable[Node], levels: int) -> None:
+        """Queue every candidate among ``nodes`` and their users, some levels down: as far as a pattern looks up."""
+        level = list(nodes)
+        for _ in range(levels + 1):
+            for node in level:
+                if node.op == "call_function" and node.target in self.targets and node not in self.queued:
+                    self.queued.add(node)
+                    self.queue.append(node)
+            level = list(dict.fromkeys(user for node in level for user in node.users))
+
+
+def _differ(before: Sequence[Any], after: Sequence[Any]) -> bool:
+    """Whether two shapes are known to differ; sizes that depend on the input may be equal without being known to."""
+    if len(before) != len(after):
+        return True
+    return any(statically_known_true(one != other) for one, other in zip(before, after, strict=True))
 
 
 def erase_dead(module: GraphModule, node: Node) -> list[Node]:

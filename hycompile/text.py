@@ -6,10 +6,11 @@ import re
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 
 from hycompile.attributes import is_state, state_writes
-from hycompile.schema import bind, operator_name
+from hycompile.schema import bind, operator_name, parameters
 
 _SHORT = {
     torch.float32: "f32",
@@ -43,17 +44,17 @@ def _argument(value: Any) -> str:
 
 
 def _line(node: Node) -> str:
-    if not isinstance(node.target, torch._ops.OpOverload):
-        arguments = [_argument(value) for value in node.args]
+    if not isinstance(node.target, OpOverload):
+        shown = [_argument(value) for value in node.args]
     else:
-        defaults = {a.name: a.default_value for a in node.target._schema.arguments if a.has_default_value()}
+        defaults = {a.name: a.default_value for a in parameters(node.target) if a.has_default_value()}
         bound = {name: value for name, value in bind(node).items() if name not in defaults or value != defaults[name]}
-        arguments = [
+        shown = [
             _argument(value) if isinstance(value, Node) else f"{name}={_argument(value)}"
             for name, value in bound.items()
         ]
     kind = value_type(node.meta["val"]) if "val" in node.meta else "?"
-    return f"%{node.name} = {operator_name(node)}({', '.join(arguments)}) : {kind}"
+    return f"%{node.name} = {operator_name(node)}({', '.join(shown)}) : {kind}"
 
 
 def graph_text(module: GraphModule) -> str:
@@ -76,7 +77,7 @@ def graph_text(module: GraphModule) -> str:
 
 
 def canonical_text(module: GraphModule) -> str:
-    """:func:`graph_text` with values numbered in order, sizes named in order and constants sorted: equal in every process."""
+    """:func:`graph_text` with values and sizes numbered in order and constants sorted: equal in every process."""
     lines = graph_text(module).splitlines()
     constants = sorted(line for line in lines if line.startswith(("const ", "state ")))
     text = "\n".join(constants + [line for line in lines if not line.startswith(("const ", "state "))])

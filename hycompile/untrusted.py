@@ -1,8 +1,8 @@
 """Looks at a ``.pt2`` archive before torch does, and refuses every part that could run code when read.
 
-``torch.export.load`` unpickles what is marked as pickled and every opaque object, falls back to free unpickling of sample
-inputs and to an older format that is pickled throughout, loads compiled libraries, calls whatever function a graph names
-as its operator, lets sympy evaluate size expressions, and writes names into Python source that it executes. What passes
+``torch.export.load`` unpickles what is marked as pickled and every opaque object, falls back to free unpickling of
+sample inputs and to an older format that is pickled throughout, loads compiled libraries, resolves operators by any
+dotted name, lets sympy evaluate size expressions, and writes names into Python source that it executes. What passes
 here is tensors and a graph of ATen operators, packed anew so that torch reads the very bytes that were checked.
 """
 
@@ -52,7 +52,9 @@ def checked(path: Path, data: bytes) -> bytes:
     """
     members = _members(path, data)
     if not any(_MODEL.fullmatch(member) for member in members):
-        raise CaptureError(f"{path}", "holds no exported program (a pickled checkpoint or TorchScript?)", WAY_OUT)
+        raise CaptureError(
+            f"{path}", "holds no exported program (truncated, a pickled checkpoint, or TorchScript?)", WAY_OUT
+        )
     for member, content in members.items():
         try:
             reason = _danger(member, content)
@@ -151,7 +153,7 @@ def _danger_in_structure(text: str) -> str | None:
 
 
 def _items(value: Any, skip: str | None = None) -> Iterator[tuple[str, Any]]:
-    """Every key and value of the dictionaries in a JSON document, however deep; what lies under ``skip`` is never executed."""
+    """Every key and value of the dictionaries in a JSON document, however deep, but for what lies under ``skip``."""
     if isinstance(value, dict):
         for key, child in cast("dict[str, Any]", value).items():
             if key != skip:

@@ -1,4 +1,4 @@
-"""A per-channel affine map ``scale * x + shift``: what a batch norm is at inference, and how linear operators take it in.
+"""A per-channel affine map ``scale * x + shift``: a batch norm at inference, and how linear operators take it in.
 
 All arithmetic is float64; the graph's own precision is restored when the result becomes a buffer.
 """
@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.fx import Node
 
 from hycompile.builder import Value
+from hycompile.schema import bind, is_call
 
 CONVOLUTIONS = (
     "aten.conv1d",
@@ -81,6 +83,14 @@ def _per_input(weight: Tensor, values: Tensor, groups: int) -> Tensor:
     """``[channels]`` as a factor of a weight ``[out, in / groups, ...]``: each output group sees its own inputs."""
     grouped = values.reshape(groups, 1, -1).expand(groups, weight.shape[0] // groups, -1)
     return grouped.reshape(weight.shape[0], weight.shape[1], *[1] * (weight.dim() - 2))
+
+
+def channel_axis(node: Node) -> int | None:
+    """The axis of a linear operator's input and output that its weight mixes; None if it works without a batch axis."""
+    rank, weight_rank = len(node.meta["val"].shape), len(bind(node)["weight"].meta["val"].shape)
+    if is_call(node, "aten.linear"):
+        return rank - 1 if weight_rank == 2 else None
+    return 1 if rank == weight_rank else None
 
 
 def is_padded(conv: Value) -> bool:

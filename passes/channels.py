@@ -10,17 +10,20 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from hycompile.schema import bind, is_call
 
+_INSERTED = -1
+_MOVES = ("aten.permute", "aten.transpose.int", "aten.unsqueeze", "aten.squeeze.dim", "aten.squeeze.dims")
+
 
 def axis_before(node: Node, axis: int) -> int | None:
-    """The axis of the input that is ``axis`` of the output; None unless ``node`` moves data and keeps that axis whole."""
+    """The axis of the input that is ``axis`` of the output; None unless ``node`` moves data and keeps it whole."""
     if is_call(node, "aten.reshape"):
         return _matching_axis(_shape(node), _shape(node.args[0]), axis)
     order = _order(node)
-    return order[axis] if order is not None else None
+    return order[axis] if order is not None and order[axis] != _INSERTED else None
 
 
 def axis_after(node: Node, axis: int) -> int | None:
-    """The axis of the output that is ``axis`` of the input; None unless ``node`` moves data and keeps that axis whole."""
+    """The axis of the output that is ``axis`` of the input; None unless ``node`` moves data and keeps it whole."""
     if is_call(node, "aten.reshape"):
         return _matching_axis(_shape(node.args[0]), _shape(node), axis)
     order = _order(node)
@@ -28,7 +31,9 @@ def axis_after(node: Node, axis: int) -> int | None:
 
 
 def _order(node: Node) -> list[int] | None:
-    """Input axis per output axis, for operators that permute, insert or remove axes; -1 for an inserted one."""
+    """Input axis per output axis, for operators that permute, insert or remove axes."""
+    if not is_call(node, *_MOVES):
+        return None
     a, rank = bind(node), len(_shape(node))
     if is_call(node, "aten.permute"):
         return [dim % rank for dim in a["dims"]]
@@ -39,14 +44,12 @@ def _order(node: Node) -> list[int] | None:
         return order
     if is_call(node, "aten.unsqueeze"):
         order = list(range(rank - 1))
-        order.insert(a["dim"] % rank, -1)
+        order.insert(a["dim"] % rank, _INSERTED)
         return order
-    if is_call(node, "aten.squeeze.dim", "aten.squeeze.dims"):
-        before = _shape(node.args[0])
-        dims = a["dim"] if isinstance(a["dim"], (list, tuple)) else [a["dim"]]
-        gone = {dim % len(before) for dim in dims if statically_known_true(before[dim] == 1)}
-        return [index for index in range(len(before)) if index not in gone]
-    return None
+    before = _shape(node.args[0])
+    dims = a["dim"] if isinstance(a["dim"], (list, tuple)) else [a["dim"]]
+    gone = {dim % len(before) for dim in dims if statically_known_true(before[dim] == 1)}
+    return [index for index in range(len(before)) if index not in gone]
 
 
 def _matching_axis(source: tuple[Any, ...], result: tuple[Any, ...], axis: int) -> int | None:

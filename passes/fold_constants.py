@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.fx import Node
 from torch.fx.node import map_arg
 
@@ -48,7 +49,7 @@ class FoldConstants(Pass):
         inputs = {source: constant(module, source) for source in node.all_input_nodes}
         if any(tensor is None for tensor in inputs.values()) or _random(node):
             return
-        if not all(isinstance(size, int) for size in value.shape):
+        if any(isinstance(size, torch.SymInt) for size in value.shape):
             return
         before = sum(tensor.numel() * tensor.element_size() for tensor in inputs.values() if tensor is not None)
         after = value.numel() * value.element_size()
@@ -69,4 +70,4 @@ class FoldConstants(Pass):
 
 
 def _random(node: Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags
+    return isinstance(node.target, OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags

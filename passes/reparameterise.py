@@ -4,32 +4,49 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from torch.fx import Node
+
 from hycompile.passes.fold_batch_norm import RULES as BATCH_NORM_RULES
+from hycompile.passes.fold_batch_norm.pattern import BATCH_NORM
 from hycompile.passes.fold_constants import FoldConstants
+from hycompile.passes.merge_reshapes import merge_reshapes
 from hycompile.passes.remove_unused_state import RemoveUnusedState
 from hycompile.pipeline import Check, RulePass
-from hycompile.program import Program
-from hycompile.reports import RuleReport
+from hycompile.program import Program, source_line
+from hycompile.reports import Refusal, RuleReport
 from hycompile.rewrite import Rule
-from hycompile.schema import is_call
+from hycompile.schema import bind, is_call
 
 
 class Reparameterise(RulePass):
-    """Constants are folded, then batch norms; what that leaves unused is removed. No batch norm is left."""
+    """Constants are folded, then batch norms; reshapes next to each other become one; what is unused then is removed.
+
+    No batch norm is left, except one the report names: its statistics are those of its batch, or no constants.
+    """
 
     name: ClassVar[str] = "reparameterise"
-    rules: ClassVar[tuple[Rule, ...]] = BATCH_NORM_RULES
+    rules: ClassVar[tuple[Rule, ...]] = (*BATCH_NORM_RULES, merge_reshapes)
 
     def run(self, program: Program, check: Check) -> list[RuleReport]:
         before = FoldConstants().run(program, check)
-        return [*before, *super().run(program, check), *RemoveUnusedState().run(program, check)]
+        folded = super().run(program, check)
+        known = {refusal.node for report in folded for refusal in report.refusals}
+        for node in _batch_norms(program):
+            if node.name not in known:
+                reason = "its weight, bias or statistics are computed at run time"
+                folded[-1].refusals.append(Refusal(reason, node.name, source_line(node)))
+        return [*before, *folded, *RemoveUnusedState().run(program, check)]
 
     def ensures(self, program: Program) -> str | None:
-        left = [
-            node.name
-            for m in program.methods.values()
-            for node in m.graph.graph.nodes
-            if is_call(node, "aten.batch_norm")
-        ]
-        training = [name for name in left if name]
-        return f"batch norms left: {', '.join(training)}" if training else None
+        left = [node.name for node in _batch_norms(program) if _foldable(node)]
+        return f"batch norms left: {', '.join(left)}" if left else None
+
+
+def _batch_norms(program: Program) -> list[Node]:
+    graphs = [method.graph.graph for method in program.methods.values()]
+    return [node for graph in graphs for node in graph.nodes if is_call(node, "aten.batch_norm")]
+
+
+def _foldable(node: Node) -> bool:
+    matches = BATCH_NORM.match(node.graph.owning_module, node, {}) is not None  # type: ignore[arg-type]
+    return matches and not bind(node)["training"]

@@ -14,7 +14,7 @@ RULES = (fold_batch_norm_into_producer, fold_batch_norm_into_consumers, batch_no
 
 
 class FoldBatchNorm(RulePass):
-    """Every batch norm goes into what comes before it, else into all that comes after it, else becomes a scale and shift."""
+    """A batch norm goes into what comes before it, else into all that comes after it, else becomes a depthwise conv."""
 
     name: ClassVar[str] = "fold-batch-norm"
     rules: ClassVar[tuple[Rule, ...]] = RULES

@@ -1,4 +1,4 @@
-"""Batch norm before linear operators: convolutions, linears, also behind average pooling, as in Next-ViT's attention."""
+"""Batch norm before convolutions and linears, also behind average pooling, as in Next-ViT's attention."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from hycompile.builder import Value, call, edit
-from hycompile.passes.affine import CONVOLUTIONS, Affine, along, input_bias, input_scaled, is_padded, of_batch_norm
+from hycompile.passes.affine import CONVOLUTIONS, Affine, along, channel_axis, input_bias, input_scaled, is_padded
 from hycompile.passes.channels import axis_after
-from hycompile.passes.fold_batch_norm.pattern import BATCH_NORM
+from hycompile.passes.fold_batch_norm.pattern import BATCH_NORM, affine_of
 from hycompile.program import constant
 from hycompile.rewrite import require, rule
 from hycompile.schema import bind, is_call, operator_name
@@ -20,18 +20,24 @@ _POOLS = ("aten.avg_pool1d", "aten.avg_pool2d", "aten.avg_pool3d")
 
 @rule(BATCH_NORM, source="Next-ViT's merge_bn (Li et al. 2022), generalised; R2 and R3 of the rule catalogue")
 def fold_batch_norm_into_consumers(
-    norm: Value, x: Value, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, var: Tensor, eps: float
+    norm: Value,
+    x: Value,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    eps: float,
 ) -> Value:
-    """W BN(x) + b = W' x + b':  W' = W diag(s) [in],  b' = b + W t [out],  s = gamma / sqrt(var + eps),  t = beta - mean s.
+    """W BN(x) + b = W' x + b':  W' = W diag(s) [in],  b' = b + W t [out],  s = g / sqrt(var + eps),  t = beta - mean s.
 
-    Given: a BN all of whose uses end, through moves that keep the channel axis and through average pooling whose weights
-    sum to 1, in convolutions or linears with constant weights.
+    Given: a BN all of whose uses end, through moves that keep the channel axis and through average pooling whose
+    weights sum to 1, in convolutions or linears with constant weights.
     Result: the BN is gone, every such operator has folded weight and bias. A padded convolution sees zeros beyond the
     border where it saw t before, so its bias becomes a map ``conv(t) + b`` [1, out, H, W] of the static output shape.
 
     Refused when a use is not linear, when pooling counts zero padding, and for a padded convolution of dynamic size.
     """
-    affine = of_batch_norm(gamma, beta, mean, var, eps)
+    affine = affine_of(norm, gamma, beta, mean, var, eps)
     module = norm.node.graph.owning_module
     for absorber in _absorbers(module, norm.node, 1, affine):  # type: ignore[arg-type]
         absorber.fold(affine)
@@ -109,7 +115,8 @@ def _after(node: Node, axis: int) -> int | None:
             node.name,
             a.get("divisor_override"),
         )
-        return axis if axis == 1 else None
+        batched = len(node.meta["val"].shape) == _POOLS.index(operator_name(node)) + 3
+        return axis if axis == 1 and batched else None
     if is_call(node, "aten.mean.dim"):
         rank = len(node.args[0].meta["val"].shape)  # type: ignore[union-attr]
         a = bind(node)
@@ -120,9 +127,8 @@ def _after(node: Node, axis: int) -> int | None:
 
 def _absorber(module: GraphModule, node: Node, axis: int, affine: Affine) -> _Absorber:
     a = bind(node)
-    linear = is_call(node, "aten.linear")
-    wanted = len(a["input"].meta["val"].shape) - 1 if linear else 1
-    require(axis == wanted, "{} mixes axis {}, the batch norm scales axis {}", node.name, wanted, axis)
+    own = channel_axis(node)
+    require(axis == own, "{} mixes axis {}, the batch norm scales axis {}", node.name, own, axis)
     weight, bias = constant(module, a["weight"]), constant(module, a["bias"])
     require(weight is not None, "the weight of {} is not a constant", node.name)
     require(bias is not None or a["bias"] is None, "the bias of {} is not a constant", node.name)

@@ -5,14 +5,20 @@ from __future__ import annotations
 from torch import Tensor
 
 from hycompile.builder import Value, call
-from hycompile.passes.affine import along, of_batch_norm
-from hycompile.passes.fold_batch_norm.pattern import BATCH_NORM
+from hycompile.passes.affine import along
+from hycompile.passes.fold_batch_norm.pattern import BATCH_NORM, affine_of
 from hycompile.rewrite import rule
 
 
 @rule(BATCH_NORM, source="definition of batch norm at inference (Ioffe and Szegedy 2015, algorithm 2)")
 def batch_norm_to_depthwise(
-    x: Value, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, var: Tensor, eps: float
+    norm: Value,
+    x: Value,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    eps: float,
 ) -> Value:
     """BN(x) = s x + t:  a depthwise 1x1 convolution with weight s [C, 1, 1, 1] and bias t [C].
 
@@ -20,7 +26,7 @@ def batch_norm_to_depthwise(
     Result: a depthwise convolution, which parallel branches can later be merged with; for ``[N, C]`` inputs, and beyond
     three spatial axes, a multiplication and an addition.
     """
-    affine = of_batch_norm(gamma, beta, mean, var, eps)
+    affine = affine_of(norm, gamma, beta, mean, var, eps)
     rank, channels = len(x.shape), affine.scale.numel()
     if rank not in (3, 4, 5):
         scaled = call("aten.mul.Tensor", x, along(affine.scale, 1, rank))
