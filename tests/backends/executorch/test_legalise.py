@@ -1,0 +1,118 @@
+"""What stock ExecuTorch 1.5.1 gets wrong without an error: tied weights, and softmax between convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hycompile.artifact import Artifact
+from hycompile.backends.executorch import Executorch
+from hycompile.backends.executorch.quiet import quiet_executorch
+from hycompile.capture import capture
+from hycompile.parity import relative_error
+from hycompile.program import Program
+
+Build = Callable[..., Artifact]
+
+
+def _norm(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module:
+    channels = norm.num_features
+    norm.running_mean, norm.running_var = 0.1 * torch.randn(channels), 0.5 + torch.rand(channels)
+    norm.weight.data, norm.bias.data = 0.5 + torch.rand(channels), 0.1 * torch.randn(channels)
+    return norm
+
+
+def _tied_conv2d() -> tuple[nn.Module, Tensor]:
+    conv = nn.Conv2d(8, 8, 3, padding=1)
+    return nn.Sequential(conv, _norm(nn.BatchNorm2d(8)), nn.ReLU(), conv, _norm(nn.BatchNorm2d(8))), torch.randn(
+        1, 8, 9, 9
+    )
+
+
+def _tied_linear() -> tuple[nn.Module, Tensor]:
+    linear = nn.Linear(8, 8)
+    return nn.Sequential(linear, _norm(nn.BatchNorm1d(8)), nn.ReLU(), linear, _norm(nn.BatchNorm1d(8))), torch.randn(
+        3, 8
+    )
+
+
+def _tied_conv1d() -> tuple[nn.Module, Tensor]:
+    conv = nn.Conv1d(8, 8, 3, padding=1)
+    return nn.Sequential(conv, nn.ReLU(), conv), torch.randn(1, 8, 9)
+
+
+def _equal_biases() -> tuple[nn.Module, Tensor]:
+    """Initialised to zero, as many libraries do: equal constants share storage in a Program."""
+    first, second = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+    for conv in (first, second):
+        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return nn.Sequential(first, _norm(nn.BatchNorm2d(8)), second, _norm(nn.BatchNorm2d(8))), torch.randn(1, 8, 9, 9)
+
+
+@pytest.mark.parametrize("make", [_tied_conv2d, _tied_linear, _tied_conv1d, _equal_biases])
+def test_tied_weights_are_right(build: Build, make: Callable[[], tuple[nn.Module, Tensor]]) -> None:
+    torch.manual_seed(0)
+    model, x = make()
+    model.eval().requires_grad_(False)
+    session = Executorch().open(build(capture(model, (x,))))
+    assert relative_error(session.run([x]), [model(x)]) < 1e-5
+
+
+def test_stock_lowering_is_wrong() -> None:
+    """The day this fails, ExecuTorch is mended and ``legalise.py`` can go."""
+    torch.manual_seed(0)
+    model, x = _tied_conv2d()
+    model.eval().requires_grad_(False)
+    with quiet_executorch():
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+        from executorch.runtime import Runtime
+
+        exported = torch.export.export(model, (x,))
+        stock = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
+        method = Runtime.get().load_program(stock.buffer).load_method("forward")
+    assert method is not None
+    assert relative_error(list(method.execute([x])), [model(x)]) > 1e-2
+
+
+def test_copies_cost_no_space(build: Build) -> None:
+    conv = nn.Conv2d(64, 64, 3, padding=1)
+    x = torch.randn(1, 64, 6, 6)
+    once = build(capture(nn.Sequential(conv, nn.ReLU()).eval(), (x,)))
+    thrice = build(capture(nn.Sequential(conv, nn.ReLU(), conv, nn.ReLU(), conv).eval(), (x,)))
+    assert thrice.size_bytes < 1.1 * once.size_bytes
+
+
+class _TalkingHeads(nn.Module):
+    """EfficientFormerV2's attention: 1x1 convolutions over the heads on both sides of the softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return self.after(self.before(scores).softmax(-1))
+
+
+def _flattened(program: Program) -> int:
+    with quiet_executorch():
+        from hycompile.backends.executorch.legalise import flatten_softmax
+
+        return flatten_softmax(program)
+
+
+def test_softmax_behind_a_convolution_is_right(build: Build) -> None:
+    torch.manual_seed(0)
+    model, scores = _TalkingHeads().eval().requires_grad_(False), torch.randn(1, 4, 9, 7)
+    program = capture(model, (scores,))
+    assert _flattened(program.copy()) == 1
+    session = Executorch().open(build(program))
+    assert relative_error(session.run([scores]), [model(scores)]) < 1e-5
+
+
+def test_softmax_over_other_axes_is_left_alone() -> None:
+    program = capture(nn.Softmax(1).eval(), (torch.randn(1, 4, 9, 7),))
+    assert _flattened(program) == 0
