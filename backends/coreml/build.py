@@ -1,0 +1,67 @@
+"""From a Program to one package: a function per method, and the facts a report shows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hycompile.backends.coreml.convert import Converted, convert, deployment_target
+from hycompile.backends.coreml.package import load_functions
+from hycompile.backends.coreml.quiet import quiet_coremltools
+
+if TYPE_CHECKING:
+    from hycompile.program import Program
+    from hycompile.target import Target
+
+
+def write_package(program: Program, target: Target, path: Path) -> dict[str, object]:
+    """Convert every method and write them as one package; returns its facts.
+
+    Raises:
+        Unsupported: the converter refuses.
+    """
+    floor = deployment_target(target.coreml.deployment_target)
+    functions = {"forward": "main"} if set(program.methods) == {"forward"} else {name: name for name in program.methods}
+    done: dict[str, Converted] = {}
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        single = {name: Path(scratch, f"{name}.mlpackage") for name in program.methods}
+        for name, method in program.methods.items():
+            done[name] = convert(method, target.precision, floor, single[name])
+        if functions == {"forward": "main"}:
+            single["forward"].rename(path)
+        else:
+            _join(single, functions, path)
+    return {
+        "runner": "reference interpreter",
+        "deployment_target": target.coreml.deployment_target,
+        "precision": target.precision,
+        "functions": functions,
+        "inputs": {name: list(one.interface.inputs) for name, one in done.items()},
+        "outputs": {name: list(one.interface.outputs) for name, one in done.items()},
+        "states": {core: own for one in done.values() for core, own in one.interface.states.items()},
+        "rewrites": dict(sum((Counter(one.rewrites) for one in done.values()), Counter[str]())),
+        "kept_in_fp32": {name: list(one.wide) for name, one in done.items() if one.wide},
+        "operators": _operator_counts(path),
+        "weight_bytes": sum(file.stat().st_size for file in path.rglob("weights/*.bin")),
+    }
+
+
+def _join(single: dict[str, Path], functions: dict[str, str], path: Path) -> None:
+    """One package with a function per method; equal weights are stored once."""
+    with quiet_coremltools() as ct:
+        description = ct.utils.MultiFunctionDescriptor()
+        for method, package in single.items():
+            description.add_function(str(package), src_function_name="main", target_function_name=functions[method])
+        description.default_function_name = next(iter(functions.values()))
+        ct.utils.save_multifunction(description, str(path))
+
+
+def _operator_counts(path: Path) -> dict[str, int]:
+    """How often each MIL operator occurs over all functions, most frequent first."""
+    counts: Counter[str] = Counter()
+    for function in load_functions(path).values():
+        operations: list[Any] = list(function.operations)
+        counts.update(str(operation.op_type) for operation in operations if operation.op_type != "const")
+    return dict(counts.most_common())

@@ -1,0 +1,140 @@
+"""Written buffers as Core ML state: several steps, names, and every refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import hycompile as hy
+from hycompile.backends.coreml import Coreml
+from hycompile.backends.coreml.interpreter import Machine
+from hycompile.backends.coreml.package import load_functions
+from hycompile.capture import Call
+from hycompile.errors import Unsupported
+from hycompile.program import Program
+from hycompile.prove import prove
+
+RUN_HERE = ("read_state", "coreml_update_state")
+
+
+class Keys(nn.Module):
+    keys: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("keys", torch.zeros(1, 4, width))
+
+
+class Cache(nn.Module):
+    """A recurrence and a key cache written at a position, as a decode step has them."""
+
+    hidden: Tensor
+
+    def __init__(self, width: int = 32, start: float = 0.0, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.mix, self.inner = nn.Linear(width, width), Keys(width)
+        self.register_buffer("hidden", torch.full((1, width), start, dtype=dtype))
+
+    def forward(self, token: Tensor, position: Tensor) -> Tensor:
+        hidden = torch.tanh(self.mix(token) + 0.5 * self.hidden)
+        here = (torch.arange(4) == position)[None, :, None]
+        keys = torch.where(here, hidden[:, None], self.inner.keys)
+        self.hidden.copy_(hidden)
+        self.inner.keys.copy_(keys)
+        return torch.softmax(keys @ hidden[0], -1) @ keys
+
+    def reset(self, token: Tensor) -> Tensor:
+        self.hidden.copy_(torch.zeros_like(self.hidden))
+        return self.hidden + token
+
+
+def _program(model: nn.Module, width: int = 32) -> Program:
+    torch.manual_seed(0)
+    return hy.capture(model.eval(), (torch.randn(1, width), torch.tensor(1)))
+
+
+def test_three_steps_match_with_state(lower_coreml: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    program = _program(Cache())
+    artifact = lower_coreml(program, precision="fp16")
+    assert artifact.manifest.facts["states"] == {"hidden": "hidden", "inner_keys": "inner.keys"}
+    machine = Machine(load_functions(artifact.file("model"))["main"], "main")
+    assert set(RUN_HERE) <= set(machine.operations)
+    session = Coreml().open(artifact)
+    assert set(session.state()) == {"hidden", "inner.keys"}
+    assert all(not value.any() for value in session.state().values())
+    assert prove(session, program) < 5e-3
+    assert all(value.any() for value in session.state().values())
+
+
+def test_a_new_session_starts_over(lower_coreml: Callable[..., Any]) -> None:
+    program = _program(Cache())
+    artifact = lower_coreml(program, precision="fp16")
+    inputs = program.methods["forward"].flat_inputs()
+    session = Coreml().open(artifact)
+    first, second = session.run(inputs)[0], session.run(inputs)[0]
+    assert not torch.equal(first, second)
+    assert torch.equal(Coreml().open(artifact).run(inputs)[0], first)
+
+
+def test_methods_share_state(lower_coreml: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    token = torch.randn(1, 32)
+    calls = {"step": Call((token, torch.tensor(1))), "reset": Call((token,), function="reset")}
+    program = hy.capture(Cache().eval(), methods=calls)
+    session = Coreml().open(lower_coreml(program, precision="fp16"))
+    session.run((token, torch.tensor(1)), "step")
+    assert session.state()["hidden"].any()
+    session.run((token,), "reset")
+    assert not session.state()["hidden"].any()
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "reason"),
+    [
+        (Cache(), {"precision": "fp32"}, "Core ML state is float16, which rounds what precision fp32 promises to keep"),
+        (
+            Cache(),
+            {"precision": "fp16", "deployment_target": "iOS17"},
+            "state needs iOS18 or macOS15, the target is iOS17",
+        ),
+        (Cache(start=1.0), {"precision": "fp16"}, "Core ML state starts at zero, this buffer does not"),
+    ],
+)
+def test_state_refused(
+    model: nn.Module, options: dict[str, str], reason: str, lower_coreml: Callable[..., Any]
+) -> None:
+    with pytest.raises(Unsupported, match=rf"state hidden at test_state.py:\d+ in forward: {reason}"):
+        lower_coreml(_program(model), **options)
+
+
+class Counter(nn.Module):
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(1, dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count.add_(1)
+        return x * self.count
+
+
+def test_integer_state_is_refused(lower_coreml: Callable[..., Any]) -> None:
+    program = hy.capture(Counter().eval(), (torch.randn(2),))
+    with pytest.raises(Unsupported, match=r"state count.*float16, which cannot hold torch.int64; pass it as an input"):
+        lower_coreml(program, precision="fp16")
+
+
+def test_odd_width_is_a_hint_about_the_neural_engine(coreml_target: Callable[..., Any]) -> None:
+    obstacles = Coreml().obstacles(_program(Cache(20), 20), coreml_target("fp16"))
+    assert [(obstacle.operator, obstacle.fatal) for obstacle in obstacles] == [
+        ("state hidden", False),
+        ("state inner.keys", False),
+    ]
+    assert "width (20) is no multiple of 32" in obstacles[0].reason
+    assert not Coreml().obstacles(_program(Cache()), coreml_target("fp16"))
