@@ -1,0 +1,79 @@
+"""What a model family is: a source of models by name. Families register by entry point in ``hycompile.models``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the listing says about one model.
+
+    Args:
+        name: the name ``build`` takes.
+        family: name of its family.
+        input_shape: of the first example input.
+        licence: SPDX identifier of the architecture's code, and of the weights where they are real.
+        source: where architecture and weights come from.
+        pretrained: True for real weights, False for seeded random ones.
+    """
+
+    name: str
+    family: str
+    input_shape: tuple[int, ...]
+    licence: str
+    source: str
+    pretrained: bool
+
+
+@dataclass(frozen=True)
+class Built:
+    """A module in ``eval()`` with what ``hycompile.capture`` needs besides it."""
+
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
+    dynamic_shapes: Any = None
+
+
+class Family(Protocol):
+    """A source of models. Importing one must be cheap: libraries are imported when a model is described or built."""
+
+    name: str
+
+    def names(self) -> list[str]:
+        """Names of all models, sorted, found without importing the library behind them."""
+        ...
+
+    def aliases(self) -> Mapping[str, str]:
+        """Other spellings that users know, to the name they stand for."""
+        ...
+
+    def describe(self, name: str) -> Description:
+        """What the model is, without building it."""
+        ...
+
+    def identity(self, name: str, *, resolution: int | None = None, seed: int = 0) -> str:
+        """A text that differs whenever ``build`` would give another model: library versions and weights included.
+
+        Found without building, so that a cache can be asked first.
+        """
+        ...
+
+    def build(self, name: str, *, resolution: int | None = None, seed: int = 0) -> Built:
+        """The model in ``eval()`` with example inputs.
+
+        Args:
+            name: one of ``names()``.
+            resolution: height and width of the image; the model's own by default.
+            seed: of random weights and example inputs.
+
+        Raises:
+            CaptureError: the library is missing, the weights cannot be had, or the model refuses the resolution.
+        """
+        ...
