@@ -5,8 +5,8 @@ From a ``torch.export`` program:
 - functional ATen operators only; conv, linear, layer norm, attention stay whole, and so does batch norm
   (``aten.batch_norm``, one output, never the three-output ``_native_batch_norm_legit_no_training``);
 - views are ``aten.reshape``; ``clone``, ``alias``, ``detach``, inactive dropout and no-op casts are gone;
-- weights are ``get_attr`` nodes, one a name; state writes are ``aten.copy_`` nodes at the very end, and neither an
-  output nor what is written is a view of written state;
+- weights are ``get_attr`` nodes, one a name; state writes are ``aten.copy_`` nodes at the very end that nothing
+  uses, and neither an output nor what is written is a view of written state;
 - every node carries its value's shape and dtype in ``meta["val"]``.
 """
 
@@ -57,7 +57,10 @@ def normalise(module: GraphModule) -> int:
             infer(module, node, mode)
         changed += _normalise_node(graph, node)
     for write in state_writes(module).values():
-        write.meta.setdefault("val", write.args[1].meta["val"])  # type: ignore[union-attr]
+        written: Node = write.args[1]  # type: ignore[assignment]
+        write.meta.setdefault("val", written.meta["val"])
+        changed += len(write.users)
+        write.replace_all_uses_with(written)
     changed += _detach_from_state(module)
     graph.eliminate_dead_code(is_impure_node=lambda node: node.is_impure() or is_call(node, "aten.copy_"))
     graph.lint()

@@ -29,6 +29,20 @@ class Counter(nn.Module):
         return before.view(2, 2), self.total.view(2, 2)[1]
 
 
+class Returned(nn.Module):
+    """Returns the very buffer it has just written."""
+
+    total: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.total.add_(x)
+        return self.total
+
+
 class ShiftRegister(nn.Module):
     """Each buffer takes what the one before it held: order of the writes matters."""
 
@@ -93,7 +107,7 @@ class Window(nn.Module):
         return self.window.sum(2)
 
 
-MODELS = [Counter, ShiftRegister, Swap, Transposed, Window]
+MODELS = [Counter, Returned, ShiftRegister, Swap, Transposed, Window]
 
 
 @pytest.mark.parametrize("kind", MODELS)
