@@ -11,7 +11,7 @@ import torch
 from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge_transform_and_lower
 from executorch.exir.backend.partitioner import Partitioner
 
-from hycompile.backends.executorch.legalise import flatten_softmax, untie_weights
+from hycompile.backends.executorch.legalise import legalise
 from hycompile.backends.executorch.reasons import why_not
 from hycompile.errors import Unsupported
 from hycompile.program import Program
@@ -21,8 +21,7 @@ from hycompile.target import Target
 def prepared(program: Program, target: Target) -> Program:
     """A copy in the target's precision, rid of unused tensors and of what ExecuTorch gets wrong."""
     ready = program.to(torch.float16) if target.precision == "fp16" else program.copy()
-    untie_weights(ready)
-    flatten_softmax(ready)
+    legalise(ready)
     return ready
 
 

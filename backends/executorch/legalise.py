@@ -5,10 +5,22 @@ from __future__ import annotations
 from torch.fx import GraphModule, Node
 
 from hycompile.attributes import put_tensor, storage_key, tensor_at
+from hycompile.backends.executorch.expand_gelu import expand_gelu
+from hycompile.backends.executorch.group_norm import expand_group_norm
 from hycompile.backends.executorch.partitioners import state_names
+from hycompile.backends.executorch.widen import widen_reductions
 from hycompile.builder import Builder
 from hycompile.program import Program
 from hycompile.schema import is_call, operator_name
+
+
+def legalise(program: Program) -> None:
+    """Rewrite, in place, what would otherwise compute another function or not be lowered at all."""
+    untie_weights(program)
+    flatten_softmax(program)
+    widen_reductions(program)
+    expand_group_norm(program)
+    expand_gelu(program)
 
 
 def untie_weights(program: Program) -> int:
@@ -38,10 +50,11 @@ def _flatten_softmax(module: GraphModule) -> int:
     for node in list(module.graph.nodes):
         if not is_call(node, "aten.softmax.int") or len(node.meta["val"].shape) != 4 or node.args[1] not in (-1, 3):
             continue
-        batch, heads, rows, columns = node.meta["val"].shape
+        heads = node.meta["val"].shape[1]
         build = Builder(module, node, "softmax")
-        flat = build.call("aten.reshape", node.args[0], [batch * heads, rows, columns])
-        result = build.call("aten.reshape", build.call("aten.softmax.int", flat, -1), [batch, heads, rows, columns])
+        # Sizes stay out of it where they are dynamic: the batch is whatever the heads leave.
+        flat = build.call("aten.flatten.using_ints", node.args[0], 0, 1)
+        result = build.call("aten.unflatten.int", build.call("aten.softmax.int", flat, -1), 0, [-1, heads])
         node.replace_all_uses_with(result.node)
         module.graph.erase_node(node)
         flattened += 1

@@ -1,4 +1,4 @@
-"""What stock ExecuTorch 1.5.1 gets wrong without an error: tied weights, and softmax between convolutions."""
+"""What stock ExecuTorch 1.5.1 gets wrong without an error: tied weights, softmax, tanh GELU, float16 reductions."""
 
 from __future__ import annotations
 
@@ -116,3 +116,54 @@ def test_softmax_behind_a_convolution_is_right(build: Build) -> None:
 def test_softmax_over_other_axes_is_left_alone() -> None:
     program = capture(nn.Softmax(1).eval(), (torch.randn(1, 4, 9, 7),))
     assert _flattened(program) == 0
+
+
+def test_softmax_with_a_dynamic_batch(build: Build) -> None:
+    model = _TalkingHeads().eval().requires_grad_(False)
+    batch = torch.export.Dim("batch", min=1, max=4)
+    session = Executorch().open(build(capture(model, (torch.randn(2, 4, 9, 7),), dynamic_shapes=({0: batch},))))
+    for size in (1, 4, 3):
+        scores = torch.randn(size, 4, 9, 7)
+        assert relative_error(session.run([scores]), [model(scores)]) < 1e-5
+
+
+def test_gelu_keeps_its_tanh_form(build: Build) -> None:
+    model, x = (
+        nn.Sequential(nn.Linear(8, 8), nn.GELU(approximate="tanh")).eval(),
+        torch.linspace(-4, 4, 64).reshape(8, 8),
+    )
+    nn.init.eye_(model[0].weight)  # type: ignore[arg-type]
+    reference = model.requires_grad_(False)(x)
+    assert relative_error([nn.functional.gelu(model[0](x))], [reference]) > 5e-5
+    artifact = build(capture(model, (x,)))
+    assert artifact.manifest.facts["outside"] == {}
+    assert relative_error(Executorch().open(artifact).run([x]), [reference]) < 2e-6
+
+
+class _Reductions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.groups = nn.LayerNorm(304), nn.GroupNorm(4, 304)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.norm(x), x.var(-1), x.cumsum(0), self.groups(400 * x)
+
+
+def test_reductions_are_wide_in_half_precision(build: Build) -> None:
+    """Stock kernels: relative errors of 7 (layer norm), 7e-2 (variance) and 1e-2 (cumulative sum)."""
+    torch.manual_seed(0)
+    model, x = _Reductions().eval().requires_grad_(False), torch.randn(1000, 304) + 1
+    session = Executorch().open(build(capture(model, (x,)), precision="fp16"))
+    for output, reference in zip(session.run([x]), model(x), strict=True):
+        assert relative_error([output], [reference]) < 1e-3
+
+
+def test_group_norm_of_many_values_does_not_drift(build: Build) -> None:
+    """The portable kernel, which adds 262144 values in a row, is off by 1e-4 here."""
+    torch.manual_seed(0)
+    model, x = nn.GroupNorm(1, 64).eval().requires_grad_(False), torch.randn(1, 64, 4, 1024) + 2
+    nn.init.uniform_(model.weight, 0.5, 1.5)
+    artifact = build(capture(model, (x,)))
+    exact = model.double()(x.double())
+    assert relative_error(Executorch().open(artifact).run([x]), [exact]) < 1e-6
+    assert "native_group_norm" not in str(artifact.manifest.facts["outside"])
