@@ -1,0 +1,1 @@
+"""Which hybrids every backend builds and computes correctly, beside what the stock exporters do with them."""

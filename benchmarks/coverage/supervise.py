@@ -1,0 +1,112 @@
+"""Runs workers so that a crash, a hang or memory gone costs one attempt: the rest go on in a new process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from benchmarks.coverage.records import Outcome
+from benchmarks.coverage.worker import Attempt, Begun, command, read_message
+
+Command = Callable[[Sequence[Attempt], int], list[str]]
+Keep = Callable[[Attempt, Outcome, float], None]
+ROOT = Path(__file__).parents[2]
+
+
+def attempt_all(attempts: Sequence[Attempt], keep: Keep, limit_s: float, threads: int, make: Command = command) -> None:
+    """Go through attempts on one model.
+
+    Args:
+        attempts: in the order they are worked on.
+        keep: told each attempt, its outcome, and the seconds it took in all (capture, passes and proof included).
+        limit_s: an attempt that takes longer is ended.
+        threads: intra-operator threads of a worker.
+        make: command line of a worker.
+    """
+    left = list(attempts)
+    while left:
+        with tempfile.TemporaryFile() as said:
+            begun, ending = _one_worker(left, keep, limit_s, threads, make, said)
+            if not left:
+                return
+            # The attempt it died in; before the first one began, the first.
+            lost = begun or left[0]
+            left.remove(lost)
+            keep(lost, Outcome(status="failed", reason=f"{ending}{_last_words(said)}"), 0.0)
+
+
+def _one_worker(
+    left: list[Attempt], keep: Keep, limit_s: float, threads: int, make: Command, said: IO[bytes]
+) -> tuple[Attempt | None, str]:
+    """Run a worker to its end, taking finished attempts out of ``left``; returns the one it died in, and how."""
+    reading, writing = os.pipe()
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": _python_path()}
+    process = subprocess.Popen(make(left, writing), pass_fds=[writing], stdout=said, stderr=said, env=environment)
+    os.close(writing)
+    begun: Attempt | None = None
+    started, watchdog = time.perf_counter(), _Watchdog(process, limit_s)
+    with os.fdopen(reading) as pipe:
+        for line in pipe:
+            watchdog.restart()
+            message = read_message(line)
+            if isinstance(message, Begun):
+                begun, started = message.attempt, time.perf_counter()
+            elif begun is not None:
+                left.remove(begun)
+                keep(begun, message.outcome, time.perf_counter() - started)
+                begun = None
+    code = process.wait()
+    watchdog.stop()
+    return begun, f"took more than {limit_s:.0f} s and was ended" if watchdog.expired else _ending(code)
+
+
+class _Watchdog:
+    """Ends a process that says nothing for too long."""
+
+    def __init__(self, process: subprocess.Popen[bytes], limit_s: float) -> None:
+        self.process, self.limit_s, self.expired = process, limit_s, False
+        self.timer = self._started()
+
+    def restart(self) -> None:
+        self.timer.cancel()
+        self.timer = self._started()
+
+    def stop(self) -> None:
+        self.timer.cancel()
+
+    def _started(self) -> threading.Timer:
+        timer = threading.Timer(self.limit_s, self._end)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _end(self) -> None:
+        self.expired = True
+        self.process.kill()
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"the process ended with exit code {code}"
+    name = signal.Signals(-code).name
+    return f"the process was ended by {name}" + (", for want of memory it seems" if name == "SIGKILL" else "")
+
+
+def _last_words(said: IO[bytes]) -> str:
+    """The last line the worker printed, which for a Python error is its message."""
+    size = said.seek(0, os.SEEK_END)
+    said.seek(max(0, size - 4000))
+    lines = [line.strip() for line in said.read().decode(errors="replace").splitlines() if line.strip()]
+    return f"; its last words: {lines[-1][:200]}" if lines else ""
+
+
+def _python_path() -> str:
+    """Where a worker finds this package, whatever folder the benchmark was started from."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
