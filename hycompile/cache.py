@@ -21,6 +21,7 @@ from pathlib import Path
 
 from hycompile.artifact import MANIFEST, Artifact, file_digest
 from hycompile.errors import ArtifactError
+from hycompile.files import write_text
 
 TOOLS = (
     "hycompile",
@@ -155,8 +156,7 @@ class Cache:
         """Store a build report; whole or not at all."""
         path = self._report_file(key)
         with self._disk_errors():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, text)
+            write_text(path, text)
 
     def _artifact_folder(self, key: str) -> Path:
         return self.root / "artifacts" / key[:2] / key
@@ -179,17 +179,6 @@ def disk_error(path: Path, error: OSError) -> ArtifactError:
     full = error.errno in _FULL
     way_out = f"{'free space' if full else 'check its permissions'}, or choose another folder with HYCOMPILE_CACHE"
     return ArtifactError(f"{path}", f"cannot be written ({error.strerror or error})", way_out)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it, so that nobody ever sees half of it."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(text)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def target_parts(target: Mapping[str, object]) -> dict[str, object]:

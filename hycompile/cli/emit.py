@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from hycompile.cli.files import write_text
 from hycompile.cli.output import JsonFlag, print_json, working
+from hycompile.files import write_text
 
 
 class Dialect(str, Enum):  # noqa: UP042 - typer shows the values of a str Enum

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hycompile.cli.files import copy_folder, write_text
+from hycompile.files import copy_folder, write_text
 
 
 @contextmanager
