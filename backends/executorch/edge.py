@@ -1,44 +1,98 @@
-"""From a Program to ExecuTorch's edge dialect, with one kind of error for all that can go wrong on the way."""
+"""From a Program to ExecuTorch's edge dialect and its delegates, with one kind of error for all that can go wrong."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
-from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge_transform_and_lower
+from executorch.exir import EdgeCompileConfig, EdgeProgramManager
 from executorch.exir.backend.partitioner import Partitioner
+from executorch.exir.program._program import (
+    _gen_edge_manager_for_partitioners,  # pyright: ignore[reportPrivateUsage] - the first half of the public function
+)
 
+from hycompile.backends.executorch.lean import lean
 from hycompile.backends.executorch.legalise import legalise
+from hycompile.backends.executorch.partitioners import partitioners
 from hycompile.backends.executorch.reasons import why_not
 from hycompile.errors import Unsupported
 from hycompile.program import Program
 from hycompile.target import Target
 
 
-def prepared(program: Program, target: Target) -> Program:
-    """A copy in the target's precision, rid of unused tensors and of what ExecuTorch gets wrong."""
-    ready = program.to(torch.float16) if target.precision == "fp16" else program.copy()
-    legalise(ready)
-    return ready
+@dataclass(frozen=True)
+class Converted:
+    """A program in edge dialect, nothing delegated yet.
+
+    Args:
+        program: in the target's precision and legal form, which is what was exported.
+        manager: its methods in edge dialect; what the partitioners take whole is not decomposed.
+        partitioners: new ones for every method, by name, in the order they are asked.
+    """
+
+    program: Program
+    manager: EdgeProgramManager
+    partitioners: dict[str, list[Partitioner]]
 
 
-def to_edge(program: Program, target: Target, partitioners: Mapping[str, list[Partitioner]]) -> EdgeProgramManager:
-    """Export, decompose, partition and delegate every method; nodes that were refused remember why.
+def convert(program: Program, target: Target) -> Converted:
+    """Export and decompose every method, or take over what :func:`convert_ahead` made of the same program.
 
     Raises:
         Unsupported: with the first line of what ExecuTorch said.
     """
-    exported = {name: method.export() for name, method in program.methods.items()}
+    return _ahead.pop(_key(program, target), None) or _convert(program, target)
+
+
+def convert_ahead(program: Program, target: Target) -> Converted:
+    """The same, kept for the lowering that usually follows: conversion is half of its time."""
+    _ahead.clear()
+    return _ahead.setdefault(_key(program, target), _convert(program, target))
+
+
+def delegate(converted: Converted, target: Target) -> EdgeProgramManager:
+    """Hand every partitioner what it takes; nodes that were refused remember why.
+
+    Raises:
+        Unsupported: with the first line of what ExecuTorch or a delegate's compiler said.
+    """
+    manager, asked = converted.manager, converted.partitioners
+    with _toolchain(converted.program, target), why_not():
+        for turn in range(max(map(len, asked.values()), default=0)):
+            manager = manager.to_backend({name: each[turn] for name, each in asked.items()})
+    return manager
+
+
+# At most one program's conversion.
+_ahead: dict[tuple[str, str], Converted] = {}
+
+
+def _key(program: Program, target: Target) -> tuple[str, str]:
+    return program.digest, target.model_dump_json()
+
+
+def _convert(program: Program, target: Target) -> Converted:
+    ready = program.to(torch.float16) if target.precision == "fp16" else program.copy()
+    legalise(ready, target.executorch.partitioners[0] if target.executorch.partitioners else None)
+    asked = {name: partitioners(ready, target) for name in ready.methods}
     # Edge validity means "core ATen only", narrower than what the runtime has kernels for: callers check kernels.
     config = EdgeCompileConfig(_check_ir_validity=False)
+    exported = {name: method.export() for name, method in ready.methods.items()}
+    with _toolchain(ready, target):
+        return Converted(ready, _gen_edge_manager_for_partitioners(asked, exported, config, None), asked)
+
+
+@contextmanager
+def _toolchain(program: Program, target: Target) -> Generator[None]:
     # coremltools draws its progress bars on Python's standard error whatever its logging says.
     bars = "coreml" in target.executorch.partitioners
     progress = contextlib.redirect_stderr(io.StringIO()) if bars else contextlib.nullcontext()
-    with refusing(program), torch.no_grad(), why_not(), progress:
-        return to_edge_transform_and_lower(exported, partitioner=dict(partitioners), compile_config=config)
+    with refusing(program), torch.no_grad(), lean(), progress:
+        yield
 
 
 @contextmanager

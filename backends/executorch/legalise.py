@@ -1,4 +1,4 @@
-"""What ExecuTorch gets wrong is rewritten before it sees the graph."""
+"""What ExecuTorch gets wrong, or would leave to portable kernels, is rewritten before it sees the graph."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from torch.fx import GraphModule, Node
 
 from hycompile.attributes import put_tensor, storage_key, tensor_at
 from hycompile.backends.executorch.expand_gelu import expand_gelu
+from hycompile.backends.executorch.forms import to_xnnpack_forms
 from hycompile.backends.executorch.group_norm import expand_group_norm
 from hycompile.backends.executorch.partitioners import state_names
 from hycompile.backends.executorch.widen import widen_reductions
@@ -14,13 +15,20 @@ from hycompile.program import Program
 from hycompile.schema import is_call, operator_name
 
 
-def legalise(program: Program) -> None:
-    """Rewrite, in place, what would otherwise compute another function or not be lowered at all."""
+def legalise(program: Program, partitioner: str | None) -> None:
+    """Rewrite, in place, what would otherwise compute another function, fall out of the delegate or not be lowered.
+
+    Args:
+        program: in the precision it will have on the device.
+        partitioner: the first the target asks for: the forms of operators follow what it takes.
+    """
     untie_weights(program)
-    flatten_softmax(program)
     widen_reductions(program)
+    if partitioner == "xnnpack":
+        to_xnnpack_forms(program)
     expand_group_norm(program)
     expand_gelu(program)
+    flatten_softmax(program)
 
 
 def untie_weights(program: Program) -> int:

@@ -11,9 +11,10 @@ from executorch.exir.passes import MemoryPlanningPass
 
 from hycompile.backend import Lowered, Obstacle
 from hycompile.backends.executorch.dynamic import unbounded_sizes
-from hycompile.backends.executorch.edge import prepared, refusing, to_edge
+from hycompile.backends.executorch.edge import convert, delegate, refusing
+from hycompile.backends.executorch.lean import lean
 from hycompile.backends.executorch.operators import compute_operators
-from hycompile.backends.executorch.partitioners import partitioners, state_names, takes_over_state
+from hycompile.backends.executorch.partitioners import state_names, takes_over_state
 from hycompile.backends.executorch.state import keep_initial_values, refuse_lost_state
 from hycompile.backends.executorch.survey import account, without_kernel
 from hycompile.errors import Unsupported
@@ -24,8 +25,8 @@ from hycompile.target import Target
 def lower(program: Program, target: Target, folder: Path) -> Lowered:
     """Write ``model.pte`` with every method of the program; see :meth:`Executorch.lower`."""
     _refuse(unbounded_sizes(program))
-    program = prepared(program, target)
-    edge = to_edge(program, target, {name: partitioners(program, target) for name in program.methods})
+    converted = convert(program, target)
+    program, edge = converted.program, delegate(converted, target)
     owned = "coreml" in target.executorch.partitioners and takes_over_state(program)
     refuse_lost_state(program, edge, state_names(program), owned)
     outside = [node for name in edge.methods for node in compute_operators(edge.exported_program(name).graph)]
@@ -47,7 +48,7 @@ def _emit(edge: EdgeProgramManager, program: Program) -> ExecutorchProgramManage
     config = ExecutorchBackendConfig(
         memory_planning_pass=MemoryPlanningPass(share_mutable_buffers=shared), emit_mutable_buffer_names=bool(state)
     )
-    with refusing(program), torch.no_grad():
+    with refusing(program), torch.no_grad(), lean():
         return edge.to_executorch(config)
 
 

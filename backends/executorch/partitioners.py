@@ -31,10 +31,19 @@ class StateSafeXnnpack(XnnpackPartitioner):
         self.state = state
 
     def ops_to_not_decompose(self, ep: ExportedProgram) -> tuple[list[Any], Callable[[Node], bool] | None]:
-        """Operators XNNPACK takes whole; one that reads state directly is left to decompose."""
+        """Operators XNNPACK takes whole; one that reads state directly is left to decompose.
+
+        Where none has to be left, no condition is given: ExecuTorch then decomposes once in place of twice.
+        """
         operators, check = super().ops_to_not_decompose(ep)
         state = self._placeholders(ep)
-        return operators, lambda node: (check is None or check(node)) and state.isdisjoint(node.all_input_nodes)
+
+        def whole(node: Node) -> bool:
+            return (check is None or check(node)) and state.isdisjoint(node.all_input_nodes)
+
+        if all(whole(node) for node in ep.graph.nodes if node.target in operators):
+            return operators, None
+        return operators, whole
 
     def get_matched_nodes_from_configs(self, ep: ExportedProgram) -> list[list[Node]]:
         """Groups of nodes to delegate together, without those that would swallow a state buffer."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from executorch.exir import EdgeProgramManager
-from executorch.exir.backend.partitioner import Partitioner, PartitionResult
+from executorch.exir.backend.partitioner import Partitioner
 from torch.export import ExportedProgram
 from torch.fx import Node
 
 from hycompile.backend import Obstacle
 from hycompile.backends.executorch.dynamic import unbounded_sizes
-from hycompile.backends.executorch.edge import prepared, to_edge
+from hycompile.backends.executorch.edge import convert_ahead
 from hycompile.backends.executorch.operators import (
     compute_operators,
     delegate_calls,
@@ -22,12 +21,9 @@ from hycompile.backends.executorch.operators import (
     kernels_here,
     operator_name,
 )
-from hycompile.backends.executorch.partitioners import partitioners
-from hycompile.backends.executorch.reasons import reason
+from hycompile.backends.executorch.reasons import reason, why_not
 from hycompile.program import Program, source_line
 from hycompile.target import Target
-
-_TAKEN = "hycompile_taken"
 
 
 @dataclass(frozen=True)
@@ -75,18 +71,18 @@ def survey(program: Program, target: Target) -> list[Obstacle]:
     """Everything that stands in the way: no kernel or no bound (fatal), or outside the delegates (slower).
 
     The graph is converted to edge dialect and shown to the partitioners exactly as ``lower`` does, but nothing is
-    compiled: about a third of lowering's time.
+    compiled. A lowering of the same program that follows takes the conversion over.
     """
     sizes = unbounded_sizes(program)
     if sizes:
         return sizes
-    program = prepared(program, target)
-    watchers: dict[str, list[Partitioner]] = {
-        name: [_Watcher(partitioner) for partitioner in partitioners(program, target)] for name in program.methods
-    }
-    edge = to_edge(program, target, watchers)
-    nodes = [node for name in sorted(edge.methods) for node in compute_operators(edge.exported_program(name).graph)]
-    outside = [node for node in nodes if not node.meta.get(_TAKEN)]
+    converted = convert_ahead(program, target)
+    outside: list[Node] = []
+    with why_not():
+        for name in sorted(converted.manager.methods):
+            exported = converted.manager.exported_program(name)
+            taken = set[Node]().union(*(_taken(each, exported) for each in converted.partitioners[name]))
+            outside += [node for node in compute_operators(exported.graph) if node not in taken]
     present = kernels_here()
     slower = "it runs on a portable kernel; rewrite it with operators the delegate takes"
     return without_kernel(outside, target) + [
@@ -105,27 +101,10 @@ def without_kernel(outside: list[Node], target: Target) -> list[Obstacle]:
     ]
 
 
-class _Watcher(Partitioner):
-    """Lets a partitioner choose its nodes, marks them, and then delegates none."""
-
-    def __init__(self, inner: Partitioner) -> None:
-        super().__init__()
-        self.inner, self.done = inner, False
-
-    def ops_to_not_decompose(self, ep: ExportedProgram) -> tuple[list[Any], Callable[[Node], bool] | None]:
-        # Asked once more at the end, whether all it kept whole is delegated: nothing is, on purpose.
-        return ([], None) if self.done else self.inner.ops_to_not_decompose(ep)
-
-    def transform_for_pre_decomposition(self, exported_program: ExportedProgram) -> ExportedProgram:
-        return self.inner.transform_for_pre_decomposition(exported_program)
-
-    def partition(self, exported_program: ExportedProgram) -> PartitionResult:
-        self.inner.partition(exported_program)
-        self.done = True
-        for node in exported_program.graph.nodes:
-            if node.meta.pop("delegation_tag", None) is not None:
-                node.meta[_TAKEN] = True
-        return PartitionResult(tagged_exported_program=exported_program, partition_tags={})
+def _taken(partitioner: Partitioner, exported: ExportedProgram) -> set[Node]:
+    """What a partitioner would delegate; the program stays as it is."""
+    partitioner.partition(exported)
+    return {node for node in exported.graph.nodes if node.meta.pop("delegation_tag", None) is not None}
 
 
 def _group(nodes: Iterable[Node], target: Target) -> tuple[Fallen, ...]:

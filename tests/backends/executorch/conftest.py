@@ -38,6 +38,19 @@ class TinyHybrid(nn.Module):
         return self.head((tokens + mixed).mean(1))
 
 
+class FallsOut(nn.Module):
+    """What no delegate takes: attention under a mask that run time computes, a running sum, a mean over two axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = x.sum(-1, keepdim=True) > 0
+        mixed = functional.scaled_dot_product_attention(self.project(x), x, x, attn_mask=mask)
+        return mixed.cumsum(1).mean((0, 1))
+
+
 class Memory(nn.Module):
     """State of every kind: a matrix used as a weight, a vector, a counter; all start at values other than zero."""
 
@@ -87,6 +100,17 @@ def hybrid() -> TinyHybrid:
 @pytest.fixture(scope="session")
 def hybrid_program(hybrid: TinyHybrid) -> Program:
     return capture(hybrid, (torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)),))
+
+
+@pytest.fixture(scope="session")
+def falls_out_program() -> Program:
+    torch.manual_seed(0)
+    return capture(FallsOut().eval().requires_grad_(False), (torch.randn(2, 5, 8),))
+
+
+@pytest.fixture(scope="session")
+def falls_out_artifact(falls_out_program: Program, build: Build) -> Artifact:
+    return build(falls_out_program)
 
 
 @pytest.fixture

@@ -1,0 +1,43 @@
+"""The forms of operators that XNNPACK's delegate takes whole, so that nothing is left to portable kernels."""
+
+from __future__ import annotations
+
+from hycompile.backends.executorch.forms.attention import expand_attention
+from hycompile.backends.executorch.forms.averages import (
+    drop_ceil_mode,
+    expand_average_pool1d,
+    expand_mean,
+    expand_sum,
+    pad_before_pool,
+)
+from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
+from hycompile.backends.executorch.forms.group_norm import expand_image_norm
+from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
+from hycompile.backends.executorch.forms.pieces import slice_pieces
+from hycompile.backends.executorch.forms.products import expand_matmul
+from hycompile.backends.executorch.forms.scalars import float_scalars
+from hycompile.program import Program
+from hycompile.rewrite import Rule, apply
+
+# The channel norm comes before the layer norm that is a part of it.
+RULES: tuple[Rule, ...] = (
+    expand_attention,
+    expand_matmul,
+    expand_channel_norm,
+    expand_layer_norm,
+    expand_image_norm,
+    drop_ceil_mode,
+    pad_before_pool,
+    expand_average_pool1d,
+    expand_mean,
+    expand_sum,
+    broadcast_operand,
+)
+
+
+def to_xnnpack_forms(program: Program) -> None:
+    """Rewrite, in place, everything that has a form XNNPACK takes."""
+    slice_pieces(program)
+    float_scalars(program)
+    for rule in RULES:
+        apply(rule, program)

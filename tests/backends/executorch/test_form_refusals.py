@@ -1,0 +1,174 @@
+"""One case for every refusal of a form, and one wrong variant of each idea that parity sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hycompile.backends.executorch.forms.attention import expand_attention
+from hycompile.backends.executorch.forms.averages import (
+    drop_ceil_mode,
+    expand_average_pool1d,
+    expand_mean,
+    expand_sum,
+    pad_before_pool,
+)
+from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
+from hycompile.backends.executorch.forms.group_norm import expand_image_norm
+from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
+from hycompile.backends.executorch.forms.products import expand_matmul
+from hycompile.builder import Value, call
+from hycompile.capture import capture
+from hycompile.errors import ParityError
+from hycompile.parity import Proof
+from hycompile.pattern import Any, Arg, Call
+from hycompile.program import Program
+from hycompile.rewrite import Rule, apply, rule
+from hycompile.text import graph_text
+from tests.backends.executorch.form_models import (
+    Attention,
+    CausalAttention,
+    ChannelNorm,
+    ExpandedAlone,
+    GivenMask,
+    Mean,
+    Product,
+    Sum,
+)
+
+QKV = ((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 6))
+EMPTY_ROW = torch.zeros(5, 7).masked_fill(torch.eye(5)[0].bool()[:, None], -math.inf)
+IMAGE = ((2, 6, 9, 9),)
+HALF = torch.float16
+
+
+def _refused(rule: Rule, make: Callable[[], nn.Module], shapes: tuple[tuple[int, ...], ...], **options: object) -> str:
+    dtype = options.get("dtype", torch.float32)
+    inputs = tuple(torch.randn(shape) for shape in shapes)
+    program = capture(make().eval(), inputs, dynamic_shapes=options.get("dynamic_shapes"))
+    program = program.to(dtype) if dtype != torch.float32 else program  # type: ignore[arg-type]
+    before = graph_text(program.methods["forward"].graph)
+    report = apply(rule, program)
+    assert report.hits == 0
+    assert graph_text(program.methods["forward"].graph) == before
+    (refusal,) = report.refusals
+    return refusal.reason
+
+
+@pytest.mark.parametrize(
+    ("rule", "make", "shapes", "dtype", "reason"),
+    [
+        (expand_attention, GivenMask, (*QKV, (5, 7)), None, "its mask mask is computed at run time"),
+        (expand_attention, lambda: Attention(EMPTY_ROW), QKV, None, "its mask leaves nothing of 1 rows"),
+        (expand_attention, Attention, ((2, 3, 5, 4), (1, 3, 7, 4), (1, 3, 7, 6)), None, "leading sizes"),
+        (expand_layer_norm, lambda: nn.LayerNorm([5, 6]), ((2, 5, 6),), None, "it normalises over 2 axes"),
+        (expand_layer_norm, lambda: nn.LayerNorm(6), ((2, 5, 6),), HALF, "in float16 the squares may leave the range"),
+        (expand_channel_norm, ChannelNorm, IMAGE, HALF, "in float16 the squares may leave the range"),
+        (expand_image_norm, lambda: nn.GroupNorm(1, 6), ((2, 6, 5),), None, "its input has 3 axes"),
+        (expand_image_norm, lambda: nn.GroupNorm(1, 6), IMAGE, HALF, "in float16 the squares may leave the range"),
+        (expand_matmul, Product, ((5, 4), (4, 6)), None, "its factors have ranks 2 and 2"),
+        (expand_matmul, Product, ((2, 3, 5, 4), (3, 4, 6)), None, "its batches [2, 3] and [3] differ"),
+        (expand_mean, lambda: Mean((2, 3), True), IMAGE, None, "it is a global average pooling"),
+        (expand_mean, lambda: Mean((1, 2), False), ((2, 5, 6),), None, "it averages over axes [1, 2] of 3"),
+        (expand_mean, lambda: Mean((1,), False), ((2, 5, 6),), HALF, "in float16 its sum may leave the range"),
+        (expand_sum, lambda: Sum(1, False), ((2, 5, 6),), None, "it adds over [1] of 3 axes"),
+        (expand_sum, lambda: Sum(-1, False), ((2, 5, 6),), HALF, "in float16 its sum may leave the range"),
+        (expand_average_pool1d, lambda: nn.AvgPool1d(4), ((2, 3, 9),), None,
+         "windows of 4 with stride [4] and padding [0] do not tile 9"),
+        (expand_average_pool1d, lambda: nn.AvgPool1d(4), ((2, 3, 8),), HALF, "in float16 its sum may leave the range"),
+        (drop_ceil_mode, lambda: nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), IMAGE, None,
+         "[1, 1] positions are left for a partial window"),
+        (pad_before_pool, lambda: nn.AvgPool2d(3), IMAGE, None, "it has no padding"),
+        (broadcast_operand, ExpandedAlone, (*IMAGE, (2, 6, 1, 1)), None, "comes from the expansion"),
+    ],
+)  # fmt: skip
+def test_refusal(
+    rule: Rule,
+    make: Callable[[], nn.Module],
+    shapes: tuple[tuple[int, ...], ...],
+    dtype: torch.dtype | None,
+    reason: str,
+) -> None:
+    assert reason in _refused(rule, make, shapes, dtype=dtype or torch.float32)
+
+
+LENGTH = torch.export.Dim("length", min=2, max=32)
+
+
+@pytest.mark.parametrize(
+    ("rule", "make", "shapes", "dynamic", "reason"),
+    [
+        (expand_attention, Attention, QKV, (None, {2: LENGTH}, {2: LENGTH}), "are not all fixed"),
+        (expand_matmul, Product, ((2, 3, 5, 4), (2, 3, 4, 6)), ({2: LENGTH}, None), "are not all fixed"),
+        (expand_mean, lambda: Mean((1,), False), ((2, 5, 6),), ({1: LENGTH},), "are not all fixed"),
+        (expand_sum, lambda: Sum(-1, False), ((2, 5, 6),), ({2: LENGTH},), "are not all fixed"),
+        (expand_image_norm, lambda: nn.GroupNorm(1, 6), IMAGE, ({2: LENGTH},), "are not all fixed"),
+    ],
+)
+def test_dynamic_refusal(
+    rule: Rule, make: Callable[[], nn.Module], shapes: tuple[tuple[int, ...], ...], dynamic: object, reason: str
+) -> None:
+    assert reason in _refused(rule, make, shapes, dynamic_shapes=dynamic)
+
+
+def test_causal_attention_is_left_alone() -> None:
+    program = capture(CausalAttention().eval(), tuple(torch.randn(shape) for shape in QKV))
+    report = apply(expand_attention, program)
+    assert (report.hits, report.refusals) == (0, [])
+
+
+@rule(
+    Call("aten.layer_norm", name="norm", input=Any("x"), normalized_shape=Arg("over"), eps=Arg("eps")),
+    source="a mistake: the variance of what was not centred",
+)
+def norm_without_centring(norm: Value, x: Value, over: list[int], eps: float) -> Value:
+    """layer_norm(x) = x / sqrt(mean(x^2) + eps), which is an RMS norm."""
+    ones = torch.full((1, over[0]), 1 / over[0])
+    variance = call("aten.linear", call("aten.mul.Tensor", x, x), ones)
+    return call("aten.mul.Tensor", x, call("aten.rsqrt", call("aten.add.Tensor", variance, eps)))
+
+
+@rule(
+    Call("aten.scaled_dot_product_attention", query=Any("q"), key=Any("k"), value=Any("v")),
+    source="a mistake: the scale is forgotten",
+)
+def attention_without_scale(q: Value, k: Value, v: Value) -> Value:
+    """softmax(q k^T) v, which lacks 1/sqrt(d)."""
+    logits = call("aten.matmul", q, call("aten.transpose.int", k, -2, -1))
+    return call("aten.matmul", call("aten.softmax.int", logits, -1), v)
+
+
+@rule(
+    Call("aten.avg_pool2d", name="pool", self=Any("x"), count_include_pad=True),
+    source="a mistake: padding that no longer counts",
+)
+def pool_without_padding_counted(pool: Value, x: Value) -> Value:
+    """avg_pool2d(x, counted) = avg_pool2d(x, not counted), which differs at the borders."""
+    return call("aten.avg_pool2d", x, pool["kernel_size"], pool["stride"], pool["padding"], False, False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "make", "shapes"),
+    [
+        (norm_without_centring, lambda: nn.LayerNorm(6, elementwise_affine=False), ((2, 5, 6),)),
+        (attention_without_scale, Attention, QKV),
+        (pool_without_padding_counted, lambda: nn.AvgPool2d(3, 2, 1), IMAGE),
+    ],
+)
+def test_wrong_variant_is_seen(wrong: Rule, make: Callable[[], nn.Module], shapes: tuple[tuple[int, ...], ...]) -> None:
+    program: Program = capture(make().eval(), tuple(torch.randn(shape) + 1 for shape in shapes))
+    proof = Proof(program)
+    assert apply(wrong, program).hits == 1
+    with pytest.raises(ParityError):
+        proof.check(program, wrong.name, budget=1e-3)
+
+
+def test_whole_row_masked_is_zero_not_nan() -> None:
+    """What the refusal of such a mask protects: the safe softmax gives 0 there."""
+    inputs = tuple(torch.randn(shape) for shape in QKV)
+    output: Tensor = Attention(EMPTY_ROW)(*inputs)
+    assert output[:, :, 0].abs().max() == 0

@@ -1,0 +1,127 @@
+"""The forms XNNPACK's delegate takes: text before and after, equal values, and nothing left to portable kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hycompile.artifact import Artifact
+from hycompile.backends.executorch import Executorch
+from hycompile.backends.executorch.forms.attention import expand_attention
+from hycompile.backends.executorch.forms.averages import (
+    drop_ceil_mode,
+    expand_average_pool1d,
+    expand_mean,
+    expand_sum,
+    pad_before_pool,
+)
+from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
+from hycompile.backends.executorch.forms.group_norm import expand_image_norm
+from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
+from hycompile.backends.executorch.forms.pieces import slice_pieces
+from hycompile.backends.executorch.forms.products import expand_matmul
+from hycompile.backends.executorch.forms.scalars import float_scalars
+from hycompile.capture import capture
+from hycompile.parity import Proof, execute, relative_error
+from hycompile.program import Program
+from hycompile.rewrite import Rule, apply
+from hycompile.text import graph_text
+from tests.backends.executorch.form_models import (
+    Attention,
+    ChannelNorm,
+    ExpandedContext,
+    Mean,
+    Pieces,
+    Product,
+    Sum,
+    WholeNumbers,
+)
+
+Build = Callable[..., Artifact]
+Golden = Callable[[str, str, str], None]
+
+QKV = ((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 6))
+PARTLY = torch.zeros(5, 7).masked_fill(torch.ones(5, 7).triu(2).bool(), -math.inf)
+IMAGE = ((2, 6, 8, 8),)
+
+
+def _norm(norm: nn.LayerNorm | nn.GroupNorm) -> nn.Module:
+    norm.weight.data, norm.bias.data = 0.5 + torch.rand_like(norm.weight), 0.1 * torch.randn_like(norm.bias)
+    return norm
+
+
+RULES: list[tuple[Rule, str, Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = [
+    (expand_attention, "plain", Attention, QKV),
+    (expand_attention, "scale_of_one", lambda: Attention(scale=1.0), QKV),
+    (expand_attention, "bias_per_head", lambda: Attention(torch.randn(1, 3, 5, 7)), QKV),
+    (expand_attention, "partly_masked", lambda: Attention(PARTLY), QKV),
+    (expand_attention, "boolean_mask", lambda: Attention(PARTLY == 0), QKV),
+    (expand_layer_norm, "tokens", lambda: _norm(nn.LayerNorm(6)), ((2, 5, 6),)),
+    (expand_layer_norm, "without_weights", lambda: nn.LayerNorm(6, elementwise_affine=False), ((2, 5, 6),)),
+    (expand_channel_norm, "image", ChannelNorm, IMAGE),
+    (expand_image_norm, "image", lambda: _norm(nn.GroupNorm(1, 6)), IMAGE),
+    (expand_matmul, "batches", Product, ((2, 3, 5, 4), (2, 3, 4, 6))),
+    (expand_matmul, "by_a_matrix", Product, ((2, 3, 5, 4), (4, 6))),
+    (expand_mean, "image", lambda: Mean((2, 3), False), IMAGE),
+    (expand_mean, "tokens", lambda: Mean((1,), False), ((2, 5, 6),)),
+    (expand_mean, "tokens_kept", lambda: Mean((1,), True), ((2, 5, 6),)),
+    (expand_mean, "first_of_four", lambda: Mean((-3,), False), IMAGE),
+    (expand_mean, "last", lambda: Mean((-1,), False), ((2, 5, 6),)),
+    (expand_sum, "last", lambda: Sum(-1, False), ((2, 5, 6),)),
+    (expand_sum, "last_kept", lambda: Sum(-1, True), ((2, 5, 6),)),
+    (expand_average_pool1d, "tokens", lambda: nn.AvgPool1d(4), ((2, 3, 8),)),
+    (drop_ceil_mode, "tiling", lambda: nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), IMAGE),
+    (pad_before_pool, "padded", lambda: nn.AvgPool2d(3, 2, 1), IMAGE),
+    (broadcast_operand, "context", ExpandedContext, (*IMAGE, (2, 6, 1, 1))),
+]
+IDS = [f"{rule.name}-{case}" for rule, case, *_ in RULES]
+
+
+def _program(make: Callable[[], nn.Module], shapes: tuple[tuple[int, ...], ...]) -> tuple[Program, tuple[Tensor, ...]]:
+    torch.manual_seed(0)
+    inputs = tuple(torch.randn(shape) for shape in shapes)
+    return capture(make().eval().requires_grad_(False), inputs), inputs
+
+
+@pytest.mark.parametrize(("rule", "case", "make", "shapes"), RULES, ids=IDS)
+def test_form(
+    rule: Rule, case: str, make: Callable[[], nn.Module], shapes: tuple[tuple[int, ...], ...], golden: Golden
+) -> None:
+    program, _ = _program(make, shapes)
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
+        rewritten = program.to(dtype)
+        proof, before = Proof(rewritten), graph_text(rewritten.methods["forward"].graph)
+        report = apply(rule, rewritten)
+        assert report.hits == 1
+        assert proof.check(rewritten, rule.name, budget=tolerance) <= tolerance
+        if dtype == torch.float32:
+            golden(f"{rule.name}/{case}", before, graph_text(rewritten.methods["forward"].graph))
+
+
+@pytest.mark.parametrize(("rule", "case", "make", "shapes"), RULES, ids=IDS)
+def test_form_is_delegated_whole(
+    rule: Rule, case: str, make: Callable[[], nn.Module], shapes: tuple[tuple[int, ...], ...], build: Build
+) -> None:
+    program, inputs = _program(make, shapes)
+    artifact = build(program)
+    assert (artifact.manifest.facts["delegates"], artifact.manifest.facts["outside"]) == (1, {})
+    session = Executorch().open(artifact)
+    assert relative_error(session.run(inputs), execute(program.methods["forward"], inputs).outputs) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "case", "make", "changes"),
+    [(slice_pieces, "every_way", Pieces, 8), (float_scalars, "add_and_divide", WholeNumbers, 2)],
+)
+def test_program_form(
+    rewrite: Callable[[Program], int], case: str, make: Callable[[], nn.Module], changes: int, golden: Golden
+) -> None:
+    program, _ = _program(make, ((6, 24),))
+    proof, before = Proof(program), graph_text(program.methods["forward"].graph)
+    assert rewrite(program) == changes
+    assert proof.check(program, case, budget=1e-6) <= 1e-6
+    golden(f"{rewrite.__name__}/{case}", before, graph_text(program.methods["forward"].graph))
