@@ -14,13 +14,14 @@ from executorch.exir.backend.partitioner import Partitioner
 from hycompile.backends.executorch.legalise import legalise
 from hycompile.backends.executorch.reasons import why_not
 from hycompile.errors import Unsupported
+from hycompile.float16 import to_precision
 from hycompile.program import Program
 from hycompile.target import Target
 
 
 def prepared(program: Program, target: Target) -> Program:
     """A copy in the target's precision, rid of unused tensors and of what ExecuTorch gets wrong."""
-    ready = program.to(torch.float16) if target.precision == "fp16" else program.copy()
+    ready = to_precision(program, target.precision).program.copy()
     legalise(ready)
     return ready
 
