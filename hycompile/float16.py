@@ -23,7 +23,7 @@ from hycompile.ranges import wide_nodes
 from hycompile.schema import overload
 from hycompile.target import Precision
 
-_SUFFIX = "_float32"
+_SUFFIX = "_unrounded"
 
 
 @dataclass(frozen=True)

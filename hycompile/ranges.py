@@ -23,12 +23,12 @@ _SQUARES = (
     "aten.layer_norm",
     "aten.group_norm",
     "aten.rms_norm",
-    "aten.linalg_vector_norm",
     "aten.var.dim",
     "aten.var.correction",
     "aten.std.dim",
     "aten.std.correction",
 )
+_NORM = "aten.linalg_vector_norm"
 _WITH_NUMBERS = ("aten.add.Tensor", "aten.add.Scalar", "aten.clamp", "aten.clamp_min")
 _QUOTIENTS = ("aten.div.Tensor", "aten.reciprocal")
 
@@ -76,12 +76,15 @@ class _Recorder(Interpreter):
         value = super().run_node(n)
         if any(_magnitude(part) > LIMIT for part in pytree.tree_leaves(value)):
             self.wide.add(n)
-        elif is_call(n, *_MEANS, *_SQUARES) and self._sum_inside(n, value) > LIMIT:
+        elif is_call(n, *_MEANS, *_SQUARES, _NORM) and self._sum_inside(n, value) > LIMIT:
             self.inside.add(n)
         return value
 
     def _sum_inside(self, node: Node, value: Any) -> float:
+        """What a kernel without float32 sums would hold: a sum before its division, a square before its root."""
         given: Tensor = self.env[node.all_input_nodes[0]]
+        if is_call(node, _NORM):
+            return _magnitude(value) ** 2
         if is_call(node, *_SQUARES):
             return _magnitude(given) ** 2
         return _magnitude(value) * given.numel() / max(value.numel(), 1)
