@@ -93,7 +93,7 @@ class Converted:
     Args:
         interface: how to call the function.
         rewrites: hits of this backend's own rewrites.
-        wide: values kept in 32 bits in a 16-bit package, because they exceed 16 bits on the example inputs.
+        wide: nodes kept in 32 bits in a 16-bit package, see :mod:`hycompile.ranges`.
     """
 
     interface: Interface
@@ -114,7 +114,7 @@ def convert(method: Method, precision: Precision, target: Any, path: Path) -> Co
     interface = _interface(method)
     exported = legal_export(legal)
     _make_room(exported, {*interface.inputs, *interface.outputs, *interface.states})
-    wide = wide_values(exported, legal.flat_inputs()) if precision == "fp16" else frozenset[str]()
+    wide = wide_values(exported, legal) if precision == "fp16" else []
     with quiet_coremltools() as ct:
         inputs = [
             _tensor_type(ct, *pair)
@@ -141,10 +141,10 @@ def convert(method: Method, precision: Precision, target: Any, path: Path) -> Co
             raise Unsupported(
                 "coremltools", f"cannot convert ({type(error).__name__}: {text})", "rewrite that part of the model"
             ) from error
-    return Converted(interface, hits, tuple(sorted(wide)))
+    return Converted(interface, hits, tuple(node.name for node in wide))
 
 
-def _compute_precision(ct: Any, precision: Precision, wide: frozenset[str]) -> Any:
+def _compute_precision(ct: Any, precision: Precision, wide: list[Node]) -> Any:
     if precision == "fp32":
         return ct.precision.FLOAT32
     return ct.transform.FP16ComputePrecision(op_selector=narrow_enough(wide)) if wide else ct.precision.FLOAT16

@@ -1,8 +1,6 @@
-"""Which values of a program a 16-bit float cannot hold, measured, so that their operators stay in 32 bits.
+"""Which operators of a Core ML package stay in 32 bits: those of the nodes that float16 cannot compute.
 
-EfficientViT's linear attention is the known case: its numerator reaches 6e5 before the division brings it back to 1.
-Such a ratio is badly conditioned where its divisor is small, so what it is computed from stays in 32 bits too, back to
-the residual stream (efficientvit_b1: error 3.7e-2 without, 4.3e-3 with).
+coremltools places the casts itself, operator by operator, after it has rewritten the graph; so it is told by name.
 """
 
 from __future__ import annotations
@@ -10,71 +8,44 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
-from torch.fx import Interpreter, Node
+from torch.fx import Node
 
-from hycompile.schema import is_call
-
-# A quarter of the largest 16-bit float: other inputs than the examples may be larger.
-LIMIT = torch.finfo(torch.float16).max / 4
-
-
-def wide_values(exported: ExportedProgram, inputs: Sequence[Any]) -> frozenset[str]:
-    """Names of the values above a quarter of the 16-bit range on ``inputs``, and of what they are computed from."""
-    recorder = _Recorder(exported.graph_module)
-    with torch.no_grad():
-        recorder.run(*_lifted(exported, inputs), enable_io_processing=False)
-    found = set(recorder.wide)
-    pending = list(recorder.wide)
-    while pending:
-        for source in pending.pop().all_input_nodes:
-            if source.op == "call_function" and source not in found and not _is_residual(source):
-                found.add(source)
-                pending.append(source)
-    return frozenset(node.name for node in found)
+from hycompile.program import Method
+from hycompile.prove import draws
+from hycompile.ranges import wide_nodes
 
 
-def _is_residual(node: Node) -> bool:
-    """A sum that more than one branch goes on from."""
-    return is_call(node, "aten.add.Tensor") and len(node.users) > 1
+def wide_values(exported: ExportedProgram, legal: Method) -> list[Node]:
+    """The nodes of an exported method in float32 that must stay in 32 bits.
+
+    Args:
+        exported: what coremltools is given.
+        legal: the method it was exported from, for its inputs.
+    """
+    return wide_nodes(exported.graph_module, [_lifted(exported, inputs) for inputs in draws(legal)])
 
 
-def narrow_enough(wide: frozenset[str]) -> Callable[[Any], bool]:
-    """For coremltools' ``FP16ComputePrecision``: whether a MIL operator neither makes nor takes a wide value."""
+def narrow_enough(wide: list[Node]) -> Callable[[Any], bool]:
+    """For coremltools' ``FP16ComputePrecision``: whether a MIL operator belongs to no node that is wide.
+
+    A node becomes several operators, of which the last has its name. The first is known by what it takes, where every
+    user of that is wide.
+    """
+    names = {node.name for node in wide}
+    inner = {node.name for node in wide if all(user.name in names for user in node.users)}
 
     def selector(operation: Any) -> bool:
-        names = {operation.name, *(variable.name for variable in operation.outputs)}
+        made = {operation.name, *(variable.name for variable in operation.outputs)}
+        taken: set[str] = set()
         for given in operation.inputs.values():
             for variable in given if isinstance(given, list | tuple) else [given]:
-                names.add(getattr(variable, "name", ""))
-        return names.isdisjoint(wide)
+                taken.add(getattr(variable, "name", ""))
+        return made.isdisjoint(names) and taken.isdisjoint(inner)
 
     return selector
-
-
-class _Recorder(Interpreter):
-    def __init__(self, module: torch.fx.GraphModule) -> None:
-        super().__init__(module)
-        self.wide: list[Node] = []
-
-    def run_node(self, n: Node) -> Any:
-        value = super().run_node(n)
-        if n.op == "call_function" and any(
-            _is_wide(part) for part in (value if isinstance(value, list | tuple) else [value])
-        ):
-            self.wide.append(n)
-        return value
-
-
-def _is_wide(value: Any) -> bool:
-    if not isinstance(value, Tensor) or not value.is_floating_point() or value.numel() == 0:
-        return False
-    # An infinity is meant (a mask) and 16 bits hold it.
-    finite = value[torch.isfinite(value)]
-    return finite.numel() > 0 and float(finite.abs().max()) > LIMIT
 
 
 def _lifted(exported: ExportedProgram, inputs: Sequence[Any]) -> list[Any]:

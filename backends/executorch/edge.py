@@ -20,6 +20,7 @@ from hycompile.backends.executorch.legalise import legalise
 from hycompile.backends.executorch.partitioners import partitioners
 from hycompile.backends.executorch.reasons import why_not
 from hycompile.errors import Unsupported
+from hycompile.float16 import to_precision
 from hycompile.program import Program
 from hycompile.target import Target
 
@@ -32,11 +33,13 @@ class Converted:
         program: in the target's precision and legal form, which is what was exported.
         manager: its methods in edge dialect; what the partitioners take whole is not decomposed.
         partitioners: new ones for every method, by name, in the order they are asked.
+        kept_in_fp32: of a float16 program, the nodes that compute in float32, by method.
     """
 
     program: Program
     manager: EdgeProgramManager
     partitioners: dict[str, list[Partitioner]]
+    kept_in_fp32: dict[str, list[str]]
 
 
 def convert(program: Program, target: Target) -> Converted:
@@ -76,14 +79,16 @@ def _key(program: Program, target: Target) -> tuple[str, str]:
 
 
 def _convert(program: Program, target: Target) -> Converted:
-    ready = program.to(torch.float16) if target.precision == "fp16" else program.copy()
+    precise = to_precision(program, target.precision)
+    ready = precise.program.copy()
     legalise(ready, target.executorch.partitioners[0] if target.executorch.partitioners else None)
     asked = {name: partitioners(ready, target) for name in ready.methods}
     # Edge validity means "core ATen only", narrower than what the runtime has kernels for: callers check kernels.
     config = EdgeCompileConfig(_check_ir_validity=False)
     exported = {name: method.export() for name, method in ready.methods.items()}
     with _toolchain(ready, target):
-        return Converted(ready, _gen_edge_manager_for_partitioners(asked, exported, config, None), asked)
+        manager = _gen_edge_manager_for_partitioners(asked, exported, config, None)
+    return Converted(ready, manager, asked, precise.kept)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ def lower(program: Program, target: Target, folder: Path) -> Lowered:
     _refuse(without_kernel(outside, target))
     facts = account(edge, target).facts() | {"partitioners": list(target.executorch.partitioners)}
     if target.precision == "fp16":
+        facts["kept_in_fp32"] = converted.kept_in_fp32
         facts["casts"] = "the file takes and gives float16; a session casts at its edge to the types of the manifest"
     emitted = _emit(edge, program)
     with (folder / "model.pte").open("wb") as stream:

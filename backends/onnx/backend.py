@@ -57,12 +57,10 @@ class Onnx:
 
         from hycompile.backends.onnx.lower import write_methods
         from hycompile.backends.onnx.signature import shared_state
+        from hycompile.float16 import to_precision
 
-        inner = program
-        if target.precision == "fp16":
-            import torch
-
-            inner = program.to(torch.float16)
+        half = to_precision(program, target.precision)
+        inner = half.program
         state = shared_state(inner)
         files, facts = write_methods(inner, program, state, target.onnx.opset, folder)
         if state:
@@ -71,7 +69,8 @@ class Onnx:
                 {name: value.detach().clone().contiguous() for name, value in state.items()}, folder / _STATE_FILE
             )
         tools = {name: version(name) for name in _PACKAGES}
-        return Lowered(files, {**facts, "precision": target.precision, "state": list(state)}, tools)
+        facts |= {"precision": target.precision, "kept_in_fp32": half.kept, "state": list(state)}
+        return Lowered(files, facts, tools)
 
     def open(self, artifact: Artifact, threads: int | None = None) -> OrtSession:
         """Load every method into ONNX Runtime with all graph optimisations on the CPU.

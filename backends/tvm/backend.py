@@ -72,14 +72,13 @@ class Tvm:
         missing = self.missing(target)
         if missing is not None:
             raise Unsupported(f"device {target.name!r}", "its TVM toolchain is not complete here", missing)
-        import torch
-
         from hycompile.backends.tvm.lower import write_library
+        from hycompile.float16 import to_precision
 
-        inner = program.to(torch.float16) if target.precision == "fp16" else program
-        files, facts = write_library(inner, target, folder)
+        inner = to_precision(program, target.precision)
+        files, facts = write_library(inner.program, target, folder)
         tools = {name: version(name) for name in _DISTRIBUTIONS}
-        return Lowered(files, {**facts, "precision": target.precision}, tools)
+        return Lowered(files, {**facts, "precision": target.precision, "kept_in_fp32": inner.kept}, tools)
 
     def open(self, artifact: Artifact, threads: int | None = None) -> TvmSession:
         """Load a library built for this host.
