@@ -50,7 +50,8 @@ READING = """## How to read it
   on the same threads just before. Operations are those of convolutions and matrix products in the model as its author
   wrote it, so whoever saves operations seems to do more of them in a second.
 - Building runs from the captured program to the file on disk, each contender in a fresh process with its tools
-  imported, on as many threads as the largest sitting. In brackets CPU seconds, compilers and linkers called included.
+  imported (what they import only while they work is in it), on as many threads as the largest sitting. In brackets
+  CPU seconds, compilers and linkers called included.
   Ours includes the passes with the float32 check after each rule, and leaves out what `hycompile build` does beyond
   lowering (the float64 proof, the survey, the proof of the artifact). ONNX, LiteRT and torch.compile capture the model
   themselves: there it is included. torch.compile is built by its first execution.

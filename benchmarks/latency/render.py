@@ -84,7 +84,7 @@ def _shortest(models: Models) -> list[str]:
     for clock, name in _CLOCKS:
         for base in (REFERENCE, "executorch"):
             cells = [_mean(against(models, [contender], [base], clock)) for contender in CONTENDERS]
-            lines.append(_row(f"{name.lower()} over {base}'s", *cells))
+            lines.append(_row(f"{name} over {base}'s", *cells))
     return [*lines, ""]
 
 

@@ -89,10 +89,15 @@ def measure_model(book: Book, pending: Sequence[Cell], settings: Settings, limit
         ratio = "" if outcome.wall_ratio is None else f" wall {outcome.wall_ratio:.3g} cpu {outcome.cpu_ratio:.3g}"
         _tell(f"{model} {cell.contender} x{cell.threads}", f"{outcome.status}{ratio}", None, outcome.reason)
 
-    for contender in dict.fromkeys([REFERENCE, *(cell.contender for cell in pending)]):
+    def build(contender: str) -> None:
         # A process for each: a build that others have warmed up would tell less than its cost.
         cell = Cell(model, contender, settings.options.threads)
         attempt_all(build_worker.job(settings), [cell], keep_built, limit_s, settings.options.threads)
+
+    for contender in dict.fromkeys(cell.contender for cell in pending):
+        build(contender)
+    if REFERENCE not in built and any(outcome.status == "ready" for outcome in built.values()):
+        build(REFERENCE)
     for cell in pending:
         if built[cell.contender].status != "ready":
             _store(book, combine(cell, built[cell.contender], None, pipeline))
@@ -105,7 +110,8 @@ def measure_model(book: Book, pending: Sequence[Cell], settings: Settings, limit
 def plan_sitting(pending: Sequence[Cell], built: dict[str, Prepared]) -> list[Cell]:
     """Who is timed together with one number of threads: what is pending and ready, and the reference."""
     ready = [cell for cell in pending if built[cell.contender].status == "ready"]
-    if not ready or built[REFERENCE].status != "ready":
+    reference = built.get(REFERENCE)
+    if not ready or reference is None or reference.status != "ready":
         return ready
     return list(dict.fromkeys([ready[0]._replace(contender=REFERENCE), *ready]))
 
