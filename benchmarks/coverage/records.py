@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from hycompile.files import write_text
+from benchmarks import book
+from benchmarks.models import place
 
 RESULTS = Path(__file__).parent / "results.json"
-MODELS = (
-    "nextvit_small",
-    "efficientformer_l1",
-    "efficientformerv2_s0",
-    "efficientvit_m2",
-    "efficientvit_b1",
-    "mobilevit_s",
-    "mobilevitv2_100",
-    "fastvit_t8",
-    "repvit_m1_0",
-    "mobileone_s0",
-    "mobilenetv4_hybrid_medium",
-    "levit_128",
-    "edgenext_small",
-    "tiny_vit_5m_224",
-    "maxvit_tiny_tf_224",
-    "coatnet_nano_rw_224",
-    "swiftformer_xs",
-    "shvit_s1",
-    "hiera_tiny_224",
-    "PP-OCRv6",
-)
 BACKENDS = ("executorch", "onnx", "coreml", "tvm", "tensorrt_rtx")
 
 Precision = Literal["fp32", "fp16"]
@@ -93,7 +71,7 @@ def load(path: Path) -> list[Record]:
     return _RECORDS.validate_json(path.read_bytes()) if path.is_file() else []
 
 
-class Book:
+class Book(book.Book[Cell, Record]):
     """The records by cell; every change is on disk before the call returns, and threads may share it.
 
     Args:
@@ -101,38 +79,35 @@ class Book:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.records = path, {record.cell: record for record in load(path)}
-        self._lock = threading.Lock()
+        super().__init__(path, load(path), key=lambda record: record.cell, place=_place, dump=_dump)
 
     def put(self, cell: Cell, outcome: Outcome) -> None:
         """Store what our own backend made of a cell; what the stock tool made of it stays."""
-        with self._lock:
-            known = self.records.get(cell)
+
+        def merged(known: Record | None) -> Record:
             stock = known.model_dump(include=set(_STOCK)) if known is not None else {}
-            self._store(Record(**cell._asdict(), **outcome.model_dump(), **stock))
+            return Record(**cell._asdict(), **outcome.model_dump(), **stock)
+
+        self.change(cell, merged)
 
     def put_stock(self, cell: Cell, outcome: Outcome) -> None:
         """Store what the stock tool made of a cell that our backend has been through."""
         stock = {field: getattr(outcome, field.removeprefix("stock_")) for field in _STOCK}
-        with self._lock:
-            self._store(self.records[cell].model_copy(update=stock))
 
-    def drop(self, cells: Iterable[Cell]) -> None:
-        """Forget cells, to have them tried again."""
-        with self._lock:
-            for cell in cells:
-                self.records.pop(cell, None)
+        def merged(known: Record | None) -> Record:
+            if known is None:
+                raise KeyError(cell)
+            return known.model_copy(update=stock)
 
-    def _store(self, record: Record) -> None:
-        self.records[record.cell] = record
-        ordered = sorted(self.records.values(), key=lambda record: _place(record.cell))
-        write_text(self.path, _RECORDS.dump_json(ordered, indent=2).decode() + "\n")
+        self.change(cell, merged)
 
 
 _STOCK = ("stock_status", "stock_rel_err", "stock_reason", "stock_seconds")
 
 
-def _place(cell: Cell) -> tuple[int, str, int, int]:
-    """Order of the table; models outside the list come last, by name."""
-    model = MODELS.index(cell.model) if cell.model in MODELS else len(MODELS)
-    return model, cell.model, BACKENDS.index(cell.backend), PRECISIONS.index(cell.precision)
+def _dump(records: Sequence[Record]) -> str:
+    return _RECORDS.dump_json(list(records), indent=2).decode() + "\n"
+
+
+def _place(cell: Cell) -> tuple[tuple[int, str], int, int]:
+    return place(cell.model), BACKENDS.index(cell.backend), PRECISIONS.index(cell.precision)

@@ -19,7 +19,6 @@ from typing import get_args
 
 from benchmarks.coverage.records import (
     BACKENDS,
-    MODELS,
     PRECISIONS,
     RESULTS,
     Book,
@@ -30,8 +29,9 @@ from benchmarks.coverage.records import (
     load,
 )
 from benchmarks.coverage.render import render
-from benchmarks.coverage.supervise import attempt_all
-from benchmarks.coverage.worker import Attempt
+from benchmarks.coverage.worker import JOB, Attempt
+from benchmarks.models import MODELS
+from benchmarks.supervise import attempt_all
 from hycompile.files import write_text
 
 
@@ -61,7 +61,7 @@ def _run(options: argparse.Namespace) -> None:
 
     def one(model: str) -> None:
         pending = plan(book, [cell for cell in cells if cell.model == model], options.stock)
-        attempt_all(pending, keep, options.limit, threads)
+        attempt_all(JOB, pending, keep, options.limit, threads)
 
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(one, options.models))

@@ -6,12 +6,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.coverage.ours import DEVICE, Subject, judge
 from benchmarks.coverage.records import Outcome
+from benchmarks.exports import executorch_edge, export, one_line, write_onnx
+from benchmarks.models import load_module
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,45 +48,21 @@ def try_stock(subject: Subject, backend: str) -> Outcome:
         try:
             execute = _TOOLS[backend](module, args, Path(folder))
         except Exception as error:  # noqa: BLE001 - the tool under test raises whatever it likes; that is the finding
-            return Outcome(status="refused", reason=_one_line(error), seconds=time.perf_counter() - start)
+            return Outcome(status="refused", reason=one_line(error), seconds=time.perf_counter() - start)
         seconds = time.perf_counter() - start
         if execute is None:
             return Outcome(status="built", reason="no such GPU here", seconds=seconds)
         try:
             held = judge(StockSession(execute), subject.original, "fp32")
         except Exception as error:  # noqa: BLE001 - as above: its artifact does not run
-            return Outcome(status="failed", reason=f"does not run: {_one_line(error)}", seconds=seconds)
+            return Outcome(status="failed", reason=f"does not run: {one_line(error)}", seconds=seconds)
     return held.model_copy(update={"seconds": seconds})
 
 
-def load_module(model: str) -> tuple[nn.Module, tuple[Any, ...]]:
-    """A module of its own with example inputs: capture may have filled caches of the one it was given."""
-    from hycompile import registry
-
-    found = registry.find_model(model)
-    if found is None:
-        path, _, function = model.partition(":")
-        module, args, *_ = getattr(import_module(path), function)()
-        return module.eval(), args
-    family, name = found
-    built = family.build(name)
-    return built.module, built.args
-
-
-def _export(module: nn.Module, args: tuple[Any, ...]) -> Any:
-    import torch
-
-    with torch.no_grad():
-        return torch.export.export(module, args)
-
-
 def _executorch(module: nn.Module, args: tuple[Any, ...], folder: Path) -> Run:
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
     from executorch.runtime import Runtime
 
-    edge = to_edge_transform_and_lower(_export(module, args), partitioner=[XnnpackPartitioner()])
-    program = Runtime.get().load_program(edge.to_executorch().buffer)
+    program = Runtime.get().load_program(executorch_edge(export(module, args)).to_executorch().buffer)
 
     def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         method = program.load_method("forward")
@@ -96,20 +73,13 @@ def _executorch(module: nn.Module, args: tuple[Any, ...], folder: Path) -> Run:
     return run
 
 
-def _to_onnx(module: nn.Module, args: tuple[Any, ...], folder: Path) -> Path:
-    import torch
-
-    path = folder / "model.onnx"
-    with torch.no_grad():
-        torch.onnx.export(module, args, path, dynamo=True, verbose=False)
-    return path
-
-
 def _onnx(module: nn.Module, args: tuple[Any, ...], folder: Path) -> Run:
     import onnxruntime
     import torch
 
-    session: Any = onnxruntime.InferenceSession(str(_to_onnx(module, args, folder)), providers=["CPUExecutionProvider"])
+    session: Any = onnxruntime.InferenceSession(
+        str(write_onnx(module, args, folder / "model.onnx")), providers=["CPUExecutionProvider"]
+    )
     names = [value.name for value in session.get_inputs()]
 
     def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -128,7 +98,7 @@ def _coreml(module: nn.Module, args: tuple[Any, ...], folder: Path) -> Run:
     from hycompile.device import load_target
 
     model: Any = ct.convert(
-        _export(module, args).run_decompositions({}),
+        export(module, args).run_decompositions({}),
         convert_to="mlprogram",
         minimum_deployment_target=getattr(ct.target, load_target(DEVICE).coreml.deployment_target),
         compute_precision=ct.precision.FLOAT32,
@@ -150,7 +120,7 @@ def _tvm(module: nn.Module, args: tuple[Any, ...], folder: Path) -> Run:
     from tvm import relax
     from tvm.relax.frontend.torch import from_exported_program
 
-    imported = from_exported_program(_export(module, args))
+    imported = from_exported_program(export(module, args))
     cpu: Any = tvm.cpu()
     machine: Any = relax.VirtualMachine(tvm.compile(imported, target=tvm.target.Target({"kind": "llvm"})), cpu)
 
@@ -168,7 +138,7 @@ def _tensorrt_rtx(module: nn.Module, args: tuple[Any, ...], folder: Path) -> Non
     from hycompile.device import load_target
 
     capability = load_target(DEVICE).tensorrt.compute_capability
-    build_engine(_to_onnx(module, args, folder), "tensorrt_rtx", capability, "fp32", {})
+    build_engine(write_onnx(module, args, folder / "model.onnx"), "tensorrt_rtx", capability, "fp32", {})
 
 
 _TOOLS: dict[str, Callable[..., Run | None]] = {
@@ -178,11 +148,3 @@ _TOOLS: dict[str, Callable[..., Run | None]] = {
     "tvm": _tvm,
     "tensorrt_rtx": _tensorrt_rtx,
 }
-
-
-def _one_line(error: BaseException) -> str:
-    """Type and innermost message of an error, short enough for a table's footnote."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]

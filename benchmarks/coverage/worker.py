@@ -11,6 +11,7 @@ from typing import NamedTuple, TextIO
 from benchmarks.coverage.ours import Subject, build
 from benchmarks.coverage.records import Cell, Outcome, Precision
 from benchmarks.coverage.stock import try_stock
+from benchmarks.messages import Job
 
 
 class Attempt(NamedTuple):
@@ -28,40 +29,22 @@ class Attempt(NamedTuple):
         return cls(Cell(model, backend, precision), stock)
 
 
-class Begun(NamedTuple):
-    """The worker starts on an attempt; if nothing follows, that attempt killed it."""
-
-    attempt: Attempt
+def _lost(reason: str) -> Outcome:
+    return Outcome(status="failed", reason=reason)
 
 
-class Done(NamedTuple):
-    """What became of the attempt begun last."""
-
-    outcome: Outcome
-
-
-def read_message(line: str) -> Begun | Done:
-    """One line from the worker's pipe."""
-    message = json.loads(line)
-    if "begun" in message:
-        return Begun(Attempt.decode(message["begun"]))
-    return Done(Outcome.model_validate(message["done"]))
-
-
-def command(attempts: Sequence[Attempt], descriptor: int) -> list[str]:
-    """The command line of a worker for these attempts, all of one model, that reports to an inherited descriptor."""
-    return [sys.executable, "-m", "benchmarks.coverage.worker", str(descriptor), *(item.encode() for item in attempts)]
+JOB: Job[Attempt, Outcome] = Job("benchmarks.coverage.worker", Attempt.encode, Attempt.decode, Outcome, _lost)
 
 
 def work(attempts: Sequence[Attempt], pipe: TextIO) -> None:
     """Go through the attempts; what is shared (capture, passes) is made once, by the first that needs it."""
     subject = Subject(attempts[0].cell.model)
     for attempt in attempts:
-        print(json.dumps({"begun": attempt.encode()}), file=pipe, flush=True)
+        JOB.say_begun(pipe, attempt)
         precision: Precision = attempt.cell.precision
         backend = attempt.cell.backend
         outcome = try_stock(subject, backend) if attempt.stock else build(subject, backend, precision)
-        print(json.dumps({"done": outcome.model_dump(mode="json")}), file=pipe, flush=True)
+        JOB.say_done(pipe, outcome)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.coverage.records import BACKENDS, MODELS, RESULTS, Book, Cell, Outcome, Record, load
+from benchmarks.coverage.records import BACKENDS, RESULTS, Book, Cell, Outcome, Record, load
 from benchmarks.coverage.render import render
 from benchmarks.coverage.run import main, plan
-from benchmarks.coverage.supervise import attempt_all
-from benchmarks.coverage.worker import Attempt
+from benchmarks.coverage.worker import JOB, Attempt
+from benchmarks.messages import Job
+from benchmarks.models import MODELS
+from benchmarks.supervise import attempt_all
 
 LIMITS = {"fp32": 1e-4, "fp16": 2e-2}
 
@@ -101,17 +103,19 @@ for text in sys.argv[2:]:
 """
 
 
+class Crashing(Job[Attempt, Outcome]):
+    def command(self, attempts: Sequence[Attempt], descriptor: int) -> list[str]:
+        return [sys.executable, "-c", WORKER, str(descriptor), *(self.encode(item) for item in attempts)]
+
+
 def test_crash_hang_and_error_cost_one_attempt_each() -> None:
     kept: dict[str, Outcome] = {}
 
     def keep(attempt: Attempt, outcome: Outcome, seconds: float) -> None:
         kept[attempt.cell.backend] = outcome
 
-    def command(attempts: Sequence[Attempt], descriptor: int) -> list[str]:
-        return [sys.executable, "-c", WORKER, str(descriptor), *(item.encode() for item in attempts)]
-
     attempts = [Attempt(Cell("model", backend, "fp32"), stock=False) for backend in BACKENDS]
-    attempt_all(attempts, keep, limit_s=3.0, threads=1, make=command)
+    attempt_all(Crashing(*vars(JOB).values()), attempts, keep, limit_s=3.0, threads=1)
     assert {backend: outcome.status for backend, outcome in kept.items()} == {
         "executorch": "failed",
         "onnx": "proved",

@@ -10,52 +10,56 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
-from benchmarks.coverage.records import Outcome
-from benchmarks.coverage.worker import Attempt, Begun, command, read_message
+from pydantic import BaseModel
 
-Command = Callable[[Sequence[Attempt], int], list[str]]
-Keep = Callable[[Attempt, Outcome, float], None]
-ROOT = Path(__file__).parents[2]
+from benchmarks.messages import Begun, Job
+
+A = TypeVar("A")
+O = TypeVar("O", bound=BaseModel)  # noqa: E741 - an outcome, beside an attempt
+Keep = Callable[[A, O, float], None]
+ROOT = Path(__file__).parents[1]
 
 
-def attempt_all(attempts: Sequence[Attempt], keep: Keep, limit_s: float, threads: int, make: Command = command) -> None:
-    """Go through attempts on one model.
+def attempt_all(job: Job[A, O], attempts: Sequence[A], keep: Keep[A, O], limit_s: float, threads: int) -> None:
+    """Go through attempts that share a process as long as it lives.
 
     Args:
+        job: the kind of work.
         attempts: in the order they are worked on.
-        keep: told each attempt, its outcome, and the seconds it took in all (capture, passes and proof included).
-        limit_s: an attempt that takes longer is ended.
+        keep: told each attempt, its outcome, and the seconds it took in all.
+        limit_s: a worker that says nothing for longer is ended.
         threads: intra-operator threads of a worker.
-        make: command line of a worker.
     """
     left = list(attempts)
     while left:
         with tempfile.TemporaryFile() as said:
-            begun, ending = _one_worker(left, keep, limit_s, threads, make, said)
+            begun, ending = _one_worker(job, left, keep, limit_s, threads, said)
             if not left:
                 return
             # The attempt it died in; before the first one began, the first.
             lost = begun or left[0]
             left.remove(lost)
-            keep(lost, Outcome(status="failed", reason=f"{ending}{_last_words(said)}"), 0.0)
+            keep(lost, job.lost(f"{ending}{_last_words(said)}"), 0.0)
 
 
 def _one_worker(
-    left: list[Attempt], keep: Keep, limit_s: float, threads: int, make: Command, said: IO[bytes]
-) -> tuple[Attempt | None, str]:
+    job: Job[A, O], left: list[A], keep: Keep[A, O], limit_s: float, threads: int, said: IO[bytes]
+) -> tuple[A | None, str]:
     """Run a worker to its end, taking finished attempts out of ``left``; returns the one it died in, and how."""
     reading, writing = os.pipe()
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": _python_path()}
-    process = subprocess.Popen(make(left, writing), pass_fds=[writing], stdout=said, stderr=said, env=environment)
+    process = subprocess.Popen(
+        job.command(left, writing), pass_fds=[writing], stdout=said, stderr=said, env=environment
+    )
     os.close(writing)
-    begun: Attempt | None = None
+    begun: A | None = None
     started, watchdog = time.perf_counter(), _Watchdog(process, limit_s)
     with os.fdopen(reading) as pipe:
         for line in pipe:
             watchdog.restart()
-            message = read_message(line)
+            message = job.read(line)
             if isinstance(message, Begun):
                 begun, started = message.attempt, time.perf_counter()
             elif begun is not None:

@@ -1,0 +1,42 @@
+"""What the stock exporters make of a module, by their manuals and with no pass of ours before them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def export(module: nn.Module, args: tuple[Any, ...]) -> Any:
+    """torch's ``ExportedProgram`` of a module."""
+    import torch
+
+    with torch.no_grad():
+        return torch.export.export(module, args)
+
+
+def executorch_edge(exported: Any) -> Any:
+    """ExecuTorch's edge program with everything XNNPACK takes delegated to it."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    return to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+
+
+def write_onnx(module: Any, args: tuple[Any, ...], path: Path) -> Path:
+    """The ONNX file torch's exporter writes of a module or an ``ExportedProgram``."""
+    import torch
+
+    with torch.no_grad():
+        torch.onnx.export(module, args, path, dynamo=True, verbose=False)
+    return path
+
+
+def one_line(error: BaseException) -> str:
+    """Type and innermost message of an error, short enough for a table's footnote."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
