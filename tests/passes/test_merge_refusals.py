@@ -72,7 +72,7 @@ CASES = [
     (parallel, "weight", lambda m, x: _scaled(m, x) + m.pointwise(x), "the weight of conv2d is not a constant"),
     (parallel, "bias", lambda m, x: _shifted(m, x) + m.pointwise(x), "the bias of conv2d is not a constant"),
     (parallel, "users", _twice_used, "conv2d has 2 users, the others need it by itself"),
-    (parallel, "strides", lambda m, x: m.dense(x[..., :1, :1]) + m.strided(x[..., :1, :1]),
+    (parallel, "strides", lambda m, x: m.dense(y := x[..., :1, :1]) + m.strided(y),
      "conv2d and conv2d_1 have the strides (1, 1) and (2, 2)"),
     (parallel, "asymmetric", lambda m, x: m.even(x) + m.pointwise(x),
      "conv2d and conv2d_1 read (2, 2) taps from (0, 0) together, which no symmetric padding gives the size "
