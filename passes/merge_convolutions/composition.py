@@ -113,7 +113,7 @@ def _require_no_growth(merged: Composition, sizes: list[Any]) -> None:
     """Compares multiply-accumulates an image, or an output position where sizes are dynamic."""
     first, second = merged.first, merged.second
     result = list(second.node.meta["val"].shape[-second.axes :])
-    positions = [math.prod(sizes), math.prod(result)]
+    positions: list[Any] = [math.prod(sizes), math.prod(result)]
     if not all(isinstance(count, int) for count in positions):
         ratio = math.prod(second.geometry.stride)
         positions = [ratio, 1]

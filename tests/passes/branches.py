@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -33,7 +35,7 @@ class Sum(nn.Module):
         self.branches = nn.ModuleList(branches)
 
     def forward(self, x: Tensor) -> Tensor:
-        return sum((branch(x) for branch in self.branches[1:]), self.branches[0](x))
+        return reduce(add, (branch(x) for branch in self.branches))
 
 
 class MobileOne(nn.Module):
@@ -46,7 +48,7 @@ class MobileOne(nn.Module):
         self.convolutions = nn.ModuleList(_conv_norm(channels, out, kernel, stride, groups) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        out = 0 if self.scale is None else self.scale(x)
+        out: Any = 0 if self.scale is None else self.scale(x)
         for convolution in self.convolutions:
             out = out + convolution(x)
         return (out + (0 if self.identity is None else self.identity(x))).relu()
