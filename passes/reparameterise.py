@@ -9,6 +9,8 @@ from torch.fx import Node
 from hycompile.passes.fold_batch_norm import RULES as BATCH_NORM_RULES
 from hycompile.passes.fold_batch_norm.pattern import BATCH_NORM
 from hycompile.passes.fold_constants import FoldConstants
+from hycompile.passes.merge_convolutions import RULES as CONVOLUTION_RULES
+from hycompile.passes.merge_convolutions import mergeable
 from hycompile.passes.merge_reshapes import merge_reshapes
 from hycompile.passes.remove_unused_state import RemoveUnusedState
 from hycompile.pipeline import Check, RulePass
@@ -19,13 +21,15 @@ from hycompile.schema import bind, is_call
 
 
 class Reparameterise(RulePass):
-    """Constants are folded, then batch norms; reshapes next to each other become one; what is unused then is removed.
+    """Constants are folded, then batch norms; parallel branches, and operators in a row, become one convolution where
+    that costs no more; reshapes next to each other become one; what is unused then is removed.
 
-    No batch norm is left, except one the report names: its statistics are those of its batch, or no constants.
+    No batch norm is left, except one the report names: its statistics are those of its batch, or no constants. Nor are
+    branches that one convolution could stand for, except those the report names with the reason.
     """
 
     name: ClassVar[str] = "reparameterise"
-    rules: ClassVar[tuple[Rule, ...]] = (*BATCH_NORM_RULES, merge_reshapes)
+    rules: ClassVar[tuple[Rule, ...]] = (*BATCH_NORM_RULES, *CONVOLUTION_RULES, merge_reshapes)
 
     def run(self, program: Program, check: Check) -> list[RuleReport]:
         before = FoldConstants().run(program, check)
@@ -38,8 +42,10 @@ class Reparameterise(RulePass):
         return [*before, *folded, *RemoveUnusedState().run(program, check)]
 
     def ensures(self, program: Program) -> str | None:
-        left = [node.name for node in _batch_norms(program) if _foldable(node)]
-        return f"batch norms left: {', '.join(left)}" if left else None
+        norms = [node.name for node in _batch_norms(program) if _foldable(node)]
+        branches = [] if norms else mergeable(program)
+        left = f"batch norms left: {', '.join(norms)}" if norms else f"mergeable branches left: {', '.join(branches)}"
+        return left if norms or branches else None
 
 
 def _batch_norms(program: Program) -> list[Node]:

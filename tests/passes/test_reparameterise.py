@@ -46,6 +46,7 @@ def test_every_batch_norm_goes_to_its_rule() -> None:
         "fold_batch_norm_into_producer": 1,
         "fold_batch_norm_into_consumers": 2,
         "batch_norm_to_depthwise": 1,
+        "merge_identity_into_convolution": 1,
     }
     assert count(program, "aten.batch_norm") == 0
     assert report.error_fp32 is not None
