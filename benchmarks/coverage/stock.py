@@ -119,12 +119,10 @@ def _onnx(module: nn.Module, args: tuple[Any, ...], folder: Path) -> Run:
     return run
 
 
-def _coreml(module: nn.Module, args: tuple[Any, ...], folder: Path) -> Run:
-    """Converted by coremltools alone; executed by our interpreter, since Core ML does not run here."""
+def coreml_package(module: nn.Module, args: tuple[Any, ...], folder: Path) -> Path:
+    """A float32 package converted by coremltools alone, for the deployment target of :data:`DEVICE`."""
     import coremltools as ct
 
-    from hycompile.backends.coreml.interpreter import Machine
-    from hycompile.backends.coreml.package import load_functions
     from hycompile.device import load_target
 
     model: Any = ct.convert(
@@ -136,7 +134,15 @@ def _coreml(module: nn.Module, args: tuple[Any, ...], folder: Path) -> Run:
     )
     path = folder / "model.mlpackage"
     model.save(str(path))
-    machine = Machine(load_functions(path)["main"], "main")
+    return path
+
+
+def _coreml(module: nn.Module, args: tuple[Any, ...], folder: Path) -> Run:
+    """Executed by our interpreter, since Core ML does not run here."""
+    from hycompile.backends.coreml.interpreter import Machine
+    from hycompile.backends.coreml.package import load_functions
+
+    machine = Machine(load_functions(coreml_package(module, args, folder))["main"], "main")
 
     def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         return machine.run(dict(zip(machine.inputs, inputs, strict=True)), {})
