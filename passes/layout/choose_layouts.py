@@ -10,7 +10,7 @@ from hycompile.builder import Builder, Value
 from hycompile.passes.layout.chain import MOVES
 from hycompile.passes.layout.cost import Weights
 from hycompile.passes.layout.movable import Layout, kind_of
-from hycompile.passes.layout.move import Move
+from hycompile.passes.layout.move import Move, reshaping
 from hycompile.passes.layout.region import Region
 from hycompile.passes.layout.uses import Use, Uses
 from hycompile.rewrite import erase_dead
@@ -70,6 +70,16 @@ def _candidates(use: Use) -> Iterable[tuple[Layout, Node]]:
         axes = [axis for axis in dict.fromkeys((rank - 1, 1)) if axis in base.axes()]
         for axis in [*axes, None]:
             yield Layout(base, axis), seed
+            if axis is not None and base.axes()[axis] == 1 and len(base.target) == 3:
+                yield Layout(_as_image(base), axis), seed
+
+
+def _as_image(base: Move) -> Move:
+    """Channels before a row of positions are an image of width one, which a convolution takes."""
+    whole = base.then(reshaping(base.target, (*base.target, 1)))
+    if whole is None:
+        raise AssertionError("a size of one cuts across nothing")
+    return whole
 
 
 class _Rewriter:

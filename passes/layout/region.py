@@ -22,7 +22,8 @@ _CHANNELS_TO_POSITIONS = ((1, 0), (0, 2, 1))
 
 @dataclass
 class Region:
-    """Operators that can compute in another layout, connected by values that need no move between them.
+    """Operators that can compute in another layout, connected by values that need no move between them, or
+    by a move that they share.
 
     Args:
         layout: the other layout.
@@ -48,9 +49,12 @@ class Region:
             if needs is None or any(use.move is None for use in uses.by_user.get(node, [])):
                 continue
             region.needs[node] = needs
-            direct = [use.origin for use in uses.by_user.get(node, []) if use.move and use.move.is_identity]
-            direct += [use.user for use in uses.by_origin.get(node, []) if use.move and use.move.is_identity]
-            pending.extend(direct)
+            pending.extend(use.user for use in uses.by_origin.get(node, []) if use.move and use.move.is_identity)
+            for use in uses.by_user.get(node, []):
+                if use.move and use.move.is_identity:
+                    pending.append(use.origin)
+                # Queries, keys and values share the move of what they are projected from.
+                pending.extend(other.user for other in uses.by_origin[use.origin] if other.move == use.move)
         return region
 
     def required(self, use: Use, changed: set[Node]) -> Move | None:

@@ -85,6 +85,13 @@ def gated(m: Function, x: Tensor) -> Tensor:
     return m.padded((x.permute(0, 2, 3, 1).relu() * gate).permute(0, 3, 1, 2))
 
 
+def pooled(m: Function, x: Tensor) -> Tensor:
+    """Next-ViT's keys and values: pooled as a row of positions, projected as tokens, and needed by head."""
+    x = F.avg_pool1d(x.flatten(2), 2, 2).transpose(1, 2)
+    keys, values = (projected.reshape(2, -1, 2, 8).transpose(1, 2) for projected in (m.up(x), m.up(x).relu()))
+    return keys.softmax(2) * values.exp()
+
+
 def used_in_both(m: Function, x: Tensor) -> tuple[Tensor, ...]:
     """A value that an image operator and a token operator both use."""
     x = m.padded(x)

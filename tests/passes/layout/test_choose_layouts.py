@@ -30,6 +30,7 @@ from tests.passes.layout.models import (
     gated,
     image,
     pointwise_over_tokens,
+    pooled,
     projection,
     tokens,
     used_in_both,
@@ -52,6 +53,7 @@ CASES = [
     (pointwise_over_tokens, LAST, 3, 0),
     (along_axes, IMAGE, 5, 0),
     (gated, IMAGE, 3, 0),
+    (pooled, IMAGE, 6, 1),
     (used_in_both, IMAGE, 2, 1),
 ]
 
