@@ -34,6 +34,24 @@ def write_onnx(module: Any, args: tuple[Any, ...], path: Path) -> Path:
     return path
 
 
+def coreml_package(module: nn.Module, args: tuple[Any, ...], folder: Path, device: str) -> Path:
+    """A float32 package converted by coremltools alone, for the deployment target of a device."""
+    import coremltools as ct
+
+    from hycompile.device import load_target
+
+    model: Any = ct.convert(
+        export(module, args).run_decompositions({}),
+        convert_to="mlprogram",
+        minimum_deployment_target=getattr(ct.target, load_target(device).coreml.deployment_target),
+        compute_precision=ct.precision.FLOAT32,
+        skip_model_load=True,
+    )
+    path = folder / "model.mlpackage"
+    model.save(str(path))
+    return path
+
+
 def one_line(error: BaseException) -> str:
     """Type and innermost message of an error, short enough for a table's footnote."""
     while error.__cause__ is not None:

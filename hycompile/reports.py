@@ -19,7 +19,10 @@ class Refusal:
 
 @dataclass
 class RuleReport:
-    """What one rule did: hits, refusals, the error against the original in both precisions, seconds."""
+    """What one rule did: hits, refusals, the error against the original in both precisions, seconds.
+
+    ``facts`` are counts the rule exists to change, such as the bytes a program moves.
+    """
 
     rule: str
     hits: int = 0
@@ -27,6 +30,7 @@ class RuleReport:
     error_fp32: float | None = None
     error_fp64: float | None = None
     seconds: float = 0.0
+    facts: dict[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass

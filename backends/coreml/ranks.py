@@ -20,7 +20,7 @@ import torch
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 
-from hycompile.backends.coreml.permutation import Shape, block_swaps, merged_permutation
+from hycompile.permutation import Shape, block_swaps, merged_permutation
 from hycompile.builder import Builder, Value
 from hycompile.rewrite import erase_dead
 from hycompile.schema import bind, is_call

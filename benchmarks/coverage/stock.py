@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.coverage.ours import DEVICE, Subject, judge
 from benchmarks.coverage.records import Outcome
-from benchmarks.exports import executorch_edge, export, one_line, write_onnx
+from benchmarks.exports import coreml_package, executorch_edge, export, one_line, write_onnx
 from benchmarks.models import load_module
 
 if TYPE_CHECKING:
@@ -90,23 +90,11 @@ def _onnx(module: nn.Module, args: tuple[Any, ...], folder: Path) -> Run:
 
 
 def _coreml(module: nn.Module, args: tuple[Any, ...], folder: Path) -> Run:
-    """Converted by coremltools alone; executed by our interpreter, since Core ML does not run here."""
-    import coremltools as ct
-
+    """Executed by our interpreter, since Core ML does not run here."""
     from hycompile.backends.coreml.interpreter import Machine
     from hycompile.backends.coreml.package import load_functions
-    from hycompile.device import load_target
 
-    model: Any = ct.convert(
-        export(module, args).run_decompositions({}),
-        convert_to="mlprogram",
-        minimum_deployment_target=getattr(ct.target, load_target(DEVICE).coreml.deployment_target),
-        compute_precision=ct.precision.FLOAT32,
-        skip_model_load=True,
-    )
-    path = folder / "model.mlpackage"
-    model.save(str(path))
-    machine = Machine(load_functions(path)["main"], "main")
+    machine = Machine(load_functions(coreml_package(module, args, folder, DEVICE))["main"], "main")
 
     def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         return machine.run(dict(zip(machine.inputs, inputs, strict=True)), {})

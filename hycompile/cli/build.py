@@ -104,6 +104,8 @@ def _print(report: BuildReport, page: Path) -> None:
             passes.add_row(
                 f"  {rule.name}", f"{rule.hits} hits", f"{len(rule.refusals)} refused", error, f"{rule.seconds} s"
             )
+            if rule.facts:
+                passes.add_row(f"    {rule.facts}")
     out.print(passes)
     columns = ("runtime", "status", "rel. error", "size", "median", "x eager", "delegated", "built in")
     table = Table(*columns, box=None, pad_edge=False)

@@ -95,4 +95,10 @@ def _run(step: Pass, program: Program, rule: str | None) -> tuple[Program, list[
 
 def _entry(report: RuleReport) -> dict[str, Any]:
     refusals = [{"reason": found.reason, "node": found.node, "where": found.where} for found in report.refusals]
-    return {"rule": report.rule, "hits": report.hits, "refusals": refusals, "seconds": report.seconds}
+    return {
+        "rule": report.rule,
+        "hits": report.hits,
+        "refusals": refusals,
+        "seconds": report.seconds,
+        "facts": report.facts,
+    }

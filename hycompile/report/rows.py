@@ -43,6 +43,7 @@ class RuleRow:
     error_fp32: str
     error_fp64: str
     seconds: str
+    facts: str
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,10 @@ def pass_rows(report: BuildReport) -> list[PassRow]:
                 error_text(rule.error_fp32),
                 error_text(rule.error_fp64),
                 f"{rule.seconds:.1f}",
+                ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in rule.facts.items()),
             )
             for rule in step.rules
-            if rule.hits or rule.refusals
+            if rule.hits or rule.refusals or rule.facts
         ]
         refused = sum(len(rule.refusals) for rule in step.rules)
         rows.append(PassRow(step.text, step.hits, refused, f"{step.seconds:.1f}", rules))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import hycompile as hy
 from hycompile.backends.coreml import Coreml
-from hycompile.backends.coreml.permutation import block_swaps, merged_permutation
+from hycompile.permutation import block_swaps, merged_permutation
 from hycompile.backends.coreml.ranks import LIMIT, rank, reduce_ranks
 from hycompile.parity import execute, relative_error
 
