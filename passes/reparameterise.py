@@ -6,10 +6,17 @@ from typing import ClassVar
 
 from torch.fx import Node
 
+from hycompile.passes.cut_dead_rows import CutDeadRows
 from hycompile.passes.fold_batch_norm import RULES as BATCH_NORM_RULES
 from hycompile.passes.fold_batch_norm.pattern import BATCH_NORM
 from hycompile.passes.fold_constants import FoldConstants
+from hycompile.passes.fold_norm_affine import fold_norm_affine
+from hycompile.passes.fold_scale import RULES as SCALE_RULES
+from hycompile.passes.fold_scale.left import foldable_scales
+from hycompile.passes.merge_constants import MergeConstants
+from hycompile.passes.merge_linears import RULES as LINEAR_RULES
 from hycompile.passes.merge_reshapes import merge_reshapes
+from hycompile.passes.move_before_upsample import RULES as UPSAMPLE_RULES
 from hycompile.passes.remove_unused_state import RemoveUnusedState
 from hycompile.pipeline import Check, RulePass
 from hycompile.program import Program, source_line
@@ -17,15 +24,26 @@ from hycompile.reports import Refusal, RuleReport
 from hycompile.rewrite import Rule
 from hycompile.schema import bind, is_call
 
+_AFTERWARDS = (CutDeadRows(), MergeConstants(), RemoveUnusedState())
+
 
 class Reparameterise(RulePass):
-    """Constants are folded, then batch norms; reshapes next to each other become one; what is unused then is removed.
+    """Constants are folded, then batch norms, scales and weights of norms; linears next to each other become one.
 
-    No batch norm is left, except one the report names: its statistics are those of its batch, or no constants.
+    What is unused or there twice is removed. No batch norm is left, except one the report names: its statistics are
+    those of its batch, or no constants. No constant factor is left that a linear operator could take in; the others
+    stand among the refusals, with the reason.
     """
 
     name: ClassVar[str] = "reparameterise"
-    rules: ClassVar[tuple[Rule, ...]] = (*BATCH_NORM_RULES, merge_reshapes)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *BATCH_NORM_RULES,
+        *LINEAR_RULES,
+        *SCALE_RULES,
+        fold_norm_affine,
+        *UPSAMPLE_RULES,
+        merge_reshapes,
+    )
 
     def run(self, program: Program, check: Check) -> list[RuleReport]:
         before = FoldConstants().run(program, check)
@@ -35,11 +53,15 @@ class Reparameterise(RulePass):
             if node.name not in known:
                 reason = "its weight, bias or statistics are computed at run time"
                 folded[-1].refusals.append(Refusal(reason, node.name, source_line(node)))
-        return [*before, *folded, *RemoveUnusedState().run(program, check)]
+        after = [report for step in _AFTERWARDS for report in step.run(program, check)]
+        return [*before, *folded, *after]
 
     def ensures(self, program: Program) -> str | None:
-        left = [node.name for node in _batch_norms(program) if _foldable(node)]
-        return f"batch norms left: {', '.join(left)}" if left else None
+        norms = [node.name for node in _batch_norms(program) if _foldable(node)]
+        if norms:
+            return f"batch norms left: {', '.join(norms)}"
+        scales = foldable_scales(program)
+        return f"scales left that a linear operator can take in: {', '.join(scales)}" if scales else None
 
 
 def _batch_norms(program: Program) -> list[Node]:
