@@ -1,4 +1,4 @@
-"""A per-channel affine map ``scale * x + shift``: a batch norm at inference, and how linear operators take it in.
+"""A per-channel affine map ``scale * x + shift``, such as a batch norm at inference, and linear operators' arithmetic.
 
 All arithmetic is float64; the graph's own precision is restored when the result becomes a buffer.
 """
@@ -27,10 +27,24 @@ TRANSPOSED = ("aten.conv_transpose1d", "aten.conv_transpose2d.input", "aten.conv
 
 @dataclass(frozen=True)
 class Affine:
-    """``scale * x + shift`` along one axis; both are ``[channels]``, float64."""
+    """``scale * x + shift`` along one axis; both are ``[channels]``, float64. One value stands for all channels."""
 
     scale: Tensor
     shift: Tensor
+
+    @property
+    def uniform(self) -> bool:
+        """Whether it is the same map everywhere, whatever the axis."""
+        return self.scale.numel() == 1
+
+    @property
+    def shifts(self) -> bool:
+        """Whether it adds anything: zero does not stay zero."""
+        return bool((self.shift != 0).any())
+
+    def over(self, channels: int) -> Affine:
+        """The same map with one value per channel."""
+        return Affine(self.scale.expand(channels), self.shift.expand(channels))
 
     def then(self, later: Affine) -> Affine:
         """The map ``later(self(x))``."""
@@ -68,8 +82,10 @@ def output_bias(bias: Tensor | None, affine: Affine) -> Tensor:
     return affine.shift if bias is None else affine.scale * bias.double() + affine.shift
 
 
-def input_scaled(weight: Tensor, affine: Affine, groups: int = 1) -> Tensor:
-    """``W diag(scale)`` on the input axis: dim 1, within each group of ``[out, in / groups, ...]``."""
+def input_scaled(weight: Tensor, affine: Affine, groups: int = 1, transposed: bool = False) -> Tensor:
+    """``W diag(scale)`` on the input axis: dim 1 of each group of ``[out, in / groups, ...]``, transposed dim 0."""
+    if transposed:
+        return weight.double() * along(affine.scale, 0, weight.dim())
     return weight.double() * _per_input(weight, affine.scale, groups)
 
 

@@ -11,7 +11,9 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 from hycompile.schema import bind, is_call
 
 _INSERTED = -1
-_MOVES = ("aten.permute", "aten.transpose.int", "aten.unsqueeze", "aten.squeeze.dim", "aten.squeeze.dims")
+_PERMUTES = ("aten.permute", "aten.transpose.int", "aten.unsqueeze", "aten.squeeze.dim", "aten.squeeze.dims")
+MOVES = ("aten.reshape", *_PERMUTES)
+"""Operators that give the same elements another place or shape."""
 
 
 def axis_before(node: Node, axis: int) -> int | None:
@@ -32,7 +34,7 @@ def axis_after(node: Node, axis: int) -> int | None:
 
 def _order(node: Node) -> list[int] | None:
     """Input axis per output axis, for operators that permute, insert or remove axes."""
-    if not is_call(node, *_MOVES):
+    if not is_call(node, *_PERMUTES):
         return None
     a, rank = bind(node), len(_shape(node))
     if is_call(node, "aten.permute"):

@@ -6,12 +6,19 @@ from typing import ClassVar
 
 from torch.fx import Node
 
+from hycompile.passes.cut_dead_rows import CutDeadRows
 from hycompile.passes.fold_batch_norm import RULES as BATCH_NORM_RULES
 from hycompile.passes.fold_batch_norm.pattern import BATCH_NORM
 from hycompile.passes.fold_constants import FoldConstants
+from hycompile.passes.fold_norm_affine import fold_norm_affine
+from hycompile.passes.fold_scale import RULES as SCALE_RULES
+from hycompile.passes.fold_scale.left import foldable_scales
+from hycompile.passes.merge_constants import MergeConstants
 from hycompile.passes.merge_convolutions import RULES as CONVOLUTION_RULES
 from hycompile.passes.merge_convolutions import mergeable
+from hycompile.passes.merge_linears import RULES as LINEAR_RULES
 from hycompile.passes.merge_reshapes import merge_reshapes
+from hycompile.passes.move_before_upsample import RULES as UPSAMPLE_RULES
 from hycompile.passes.remove_unused_state import RemoveUnusedState
 from hycompile.pipeline import Check, RulePass
 from hycompile.program import Program, source_line
@@ -19,17 +26,27 @@ from hycompile.reports import Refusal, RuleReport
 from hycompile.rewrite import Rule
 from hycompile.schema import bind, is_call
 
+_AFTERWARDS = (CutDeadRows(), MergeConstants(), RemoveUnusedState())
+
 
 class Reparameterise(RulePass):
-    """Constants are folded, then batch norms; parallel branches, and operators in a row, become one convolution where
-    that costs no more; reshapes next to each other become one; what is unused then is removed.
+    """Constants are folded, then batch norms, scales and weights of norms into their linear neighbours.
 
-    No batch norm is left, except one the report names: its statistics are those of its batch, or no constants. Nor are
-    branches that one convolution could stand for, except those the report names with the reason.
+    Parallel branches, and linear operators in a row, become one where that costs no more; what is unused or there twice
+    is removed. No batch norm is left, no constant factor that a linear operator could take in, and no branches that one
+    convolution could stand for, except those the report names with the reason.
     """
 
     name: ClassVar[str] = "reparameterise"
-    rules: ClassVar[tuple[Rule, ...]] = (*BATCH_NORM_RULES, *CONVOLUTION_RULES, merge_reshapes)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *BATCH_NORM_RULES,
+        *CONVOLUTION_RULES,
+        *LINEAR_RULES,
+        *SCALE_RULES,
+        fold_norm_affine,
+        *UPSAMPLE_RULES,
+        merge_reshapes,
+    )
 
     def run(self, program: Program, check: Check) -> list[RuleReport]:
         before = FoldConstants().run(program, check)
@@ -39,13 +56,18 @@ class Reparameterise(RulePass):
             if node.name not in known:
                 reason = "its weight, bias or statistics are computed at run time"
                 folded[-1].refusals.append(Refusal(reason, node.name, source_line(node)))
-        return [*before, *folded, *RemoveUnusedState().run(program, check)]
+        after = [report for step in _AFTERWARDS for report in step.run(program, check)]
+        return [*before, *folded, *after]
 
     def ensures(self, program: Program) -> str | None:
         norms = [node.name for node in _batch_norms(program) if _foldable(node)]
-        branches = [] if norms else mergeable(program)
-        left = f"batch norms left: {', '.join(norms)}" if norms else f"mergeable branches left: {', '.join(branches)}"
-        return left if norms or branches else None
+        if norms:
+            return f"batch norms left: {', '.join(norms)}"
+        scales = foldable_scales(program)
+        if scales:
+            return f"scales left that a linear operator can take in: {', '.join(scales)}"
+        branches = mergeable(program)
+        return f"mergeable branches left: {', '.join(branches)}" if branches else None
 
 
 def _batch_norms(program: Program) -> list[Node]:

@@ -20,8 +20,8 @@ import torch
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 
-from hycompile.permutation import Shape, block_swaps, merged_permutation
 from hycompile.builder import Builder, Value
+from hycompile.permutation import Shape, block_swaps, merged_permutation
 from hycompile.rewrite import erase_dead
 from hycompile.schema import bind, is_call
 

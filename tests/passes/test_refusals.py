@@ -79,7 +79,7 @@ CASES = [
     (consumers, "split", _norm2d, lambda m, x: m.norm(x.relu()).chunk(2, 1),
      "aten.split.Tensor uses it and is neither linear nor a move that keeps the channel axis"),
     (consumers, "as_weight", _norm2d, lambda m, x: F.conv2d(x[:1], m.norm(x)[:, :, :3, :3]),
-     "aten.slice.Tensor uses it and is neither linear nor a move that keeps the channel axis"),
+     "aten.conv2d uses it and is neither linear nor a move that keeps the channel axis"),
     (consumers, "as_weight_itself", _norm2d, lambda m, x: F.conv2d(x.relu(), m.norm(x)),
      "aten.conv2d uses it and is neither linear nor a move that keeps the channel axis"),
     (consumers, "padded_pool", _norm2d, _pooled(padding=1), "avg_pool2d averages over zero padding (padding [1, 1])"),

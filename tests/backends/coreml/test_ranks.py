@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 import hycompile as hy
 from hycompile.backends.coreml import Coreml
-from hycompile.permutation import block_swaps, merged_permutation
 from hycompile.backends.coreml.ranks import LIMIT, rank, reduce_ranks
 from hycompile.parity import execute, relative_error
+from hycompile.permutation import block_swaps, merged_permutation
 
 Form = Callable[[Tensor], Any]
 

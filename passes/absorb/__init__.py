@@ -1,0 +1,1 @@
+"""How the linear operators before or after a per-channel affine map take it into their weight and bias."""
