@@ -13,14 +13,18 @@ from hycompile.backends.executorch.forms.averages import (
 from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
 from hycompile.backends.executorch.forms.group_norm import expand_image_norm
 from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
+from hycompile.backends.executorch.forms.multipliers import split_depth_multiplier
 from hycompile.backends.executorch.forms.pieces import slice_pieces
 from hycompile.backends.executorch.forms.products import expand_matmul
 from hycompile.backends.executorch.forms.scalars import float_scalars
+from hycompile.backends.executorch.forms.wide_kernels import split_wide_depthwise
 from hycompile.program import Program
 from hycompile.rewrite import Rule, apply
 
 # The channel norm comes before the layer norm that is a part of it.
 RULES: tuple[Rule, ...] = (
+    split_depth_multiplier,
+    split_wide_depthwise,
     expand_attention,
     expand_matmul,
     expand_channel_norm,

@@ -99,3 +99,20 @@ class Pieces(nn.Module):
 class WholeNumbers(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return (x + 1) / 2
+
+
+class DoubledChannels(nn.Module):
+    """FastViT's patch embedding: a depthwise convolution that doubles the channels, and its reader."""
+
+    def __init__(self, bias: bool = True, groups: int = 1) -> None:
+        super().__init__()
+        self.spread = nn.Conv2d(6, 12, 3, 2, 1, groups=6, bias=bias)
+        self.read = nn.Conv2d(12, 4, 1, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.read(functional.gelu(self.spread(x)))
+
+
+class DoubledAndReturned(DoubledChannels):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.spread(x) + 1

@@ -20,7 +20,9 @@ from hycompile.backends.executorch.forms.averages import (
 from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
 from hycompile.backends.executorch.forms.group_norm import expand_image_norm
 from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
+from hycompile.backends.executorch.forms.multipliers import split_depth_multiplier
 from hycompile.backends.executorch.forms.products import expand_matmul
+from hycompile.backends.executorch.forms.wide_kernels import split_wide_depthwise
 from hycompile.builder import Value, call
 from hycompile.capture import capture
 from hycompile.errors import ParityError
@@ -33,6 +35,7 @@ from tests.backends.executorch.form_models import (
     Attention,
     CausalAttention,
     ChannelNorm,
+    DoubledAndReturned,
     ExpandedAlone,
     GivenMask,
     Mean,
@@ -83,6 +86,15 @@ def _refused(rule: Rule, make: Callable[[], nn.Module], shapes: tuple[tuple[int,
         (drop_ceil_mode, lambda: nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), IMAGE, None,
          "[1, 1] positions are left for a partial window"),
         (pad_before_pool, lambda: nn.AvgPool2d(3), IMAGE, None, "it has no padding"),
+        (split_depth_multiplier, lambda: nn.Conv2d(6, 12, 3, groups=2), IMAGE, None,
+         "it has 3 inputs and 6 outputs a group"),
+        (split_depth_multiplier, DoubledAndReturned, IMAGE, None,
+         "aten.add.Tensor reads its channels and is no dense convolution of constant weight"),
+        (split_wide_depthwise, lambda: nn.Conv2d(6, 6, 7, padding=3), IMAGE, None, "it is no depthwise convolution"),
+        (split_wide_depthwise, lambda: nn.Conv2d(6, 6, (7, 5), groups=6), IMAGE, None, "its kernel is 7 x 5"),
+        (split_wide_depthwise, lambda: nn.Conv2d(6, 6, 7, groups=6), IMAGE, None, "its padding is [0, 0], not 3"),
+        (split_wide_depthwise, lambda: nn.Conv2d(6, 6, 13, padding=6, groups=6), IMAGE, None,
+         "two rows of its kernel have 26 taps, 25 fit"),
         (broadcast_operand, ExpandedAlone, (*IMAGE, (2, 6, 1, 1)), None, "comes from the expansion"),
     ],
 )  # fmt: skip

@@ -22,9 +22,11 @@ from hycompile.backends.executorch.forms.averages import (
 from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
 from hycompile.backends.executorch.forms.group_norm import expand_image_norm
 from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
+from hycompile.backends.executorch.forms.multipliers import split_depth_multiplier
 from hycompile.backends.executorch.forms.pieces import slice_pieces
 from hycompile.backends.executorch.forms.products import expand_matmul
 from hycompile.backends.executorch.forms.scalars import float_scalars
+from hycompile.backends.executorch.forms.wide_kernels import split_wide_depthwise
 from hycompile.capture import capture
 from hycompile.parity import Proof, execute, relative_error
 from hycompile.program import Program
@@ -33,6 +35,7 @@ from hycompile.text import graph_text
 from tests.backends.executorch.form_models import (
     Attention,
     ChannelNorm,
+    DoubledChannels,
     ExpandedContext,
     Mean,
     Pieces,
@@ -76,6 +79,10 @@ RULES: list[tuple[Rule, str, Callable[[], nn.Module], tuple[tuple[int, ...], ...
     (expand_average_pool1d, "tokens", lambda: nn.AvgPool1d(4), ((2, 3, 8),)),
     (drop_ceil_mode, "tiling", lambda: nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), IMAGE),
     (pad_before_pool, "padded", lambda: nn.AvgPool2d(3, 2, 1), IMAGE),
+    (split_depth_multiplier, "patch_embedding", DoubledChannels, IMAGE),
+    (split_depth_multiplier, "without_bias", lambda: DoubledChannels(bias=False), IMAGE),
+    (split_wide_depthwise, "seven", lambda: nn.Conv2d(6, 6, 7, padding=3, groups=6), IMAGE),
+    (split_wide_depthwise, "nine_by_two", lambda: nn.Conv2d(6, 6, 9, 2, 4, groups=6, bias=False), IMAGE),
     (broadcast_operand, "context", ExpandedContext, (*IMAGE, (2, 6, 1, 1))),
 ]
 IDS = [f"{rule.name}-{case}" for rule, case, *_ in RULES]
