@@ -17,6 +17,7 @@ from hycompile.backends.executorch.forms.multipliers import split_depth_multipli
 from hycompile.backends.executorch.forms.pieces import slice_pieces
 from hycompile.backends.executorch.forms.products import expand_matmul
 from hycompile.backends.executorch.forms.scalars import float_scalars
+from hycompile.backends.executorch.forms.vector_norm import expand_vector_norm
 from hycompile.backends.executorch.forms.wide_kernels import split_wide_depthwise
 from hycompile.program import Program
 from hycompile.rewrite import Rule, apply
@@ -35,6 +36,7 @@ RULES: tuple[Rule, ...] = (
     expand_average_pool1d,
     expand_mean,
     expand_sum,
+    expand_vector_norm,
     broadcast_operand,
 )
 

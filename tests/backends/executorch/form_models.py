@@ -116,3 +116,14 @@ class DoubledChannels(nn.Module):
 class DoubledAndReturned(DoubledChannels):
     def forward(self, x: Tensor) -> Tensor:
         return self.spread(x) + 1
+
+
+class Normalised(nn.Module):
+    """EdgeNeXt normalises queries and keys over their tokens, SwiftFormer over their channels."""
+
+    def __init__(self, dim: int, order: float = 2.0) -> None:
+        super().__init__()
+        self.dim, self.order = dim, order
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.normalize(x, self.order, self.dim)

@@ -22,6 +22,7 @@ from hycompile.backends.executorch.forms.group_norm import expand_image_norm
 from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
 from hycompile.backends.executorch.forms.multipliers import split_depth_multiplier
 from hycompile.backends.executorch.forms.products import expand_matmul
+from hycompile.backends.executorch.forms.vector_norm import expand_vector_norm
 from hycompile.backends.executorch.forms.wide_kernels import split_wide_depthwise
 from hycompile.builder import Value, call
 from hycompile.capture import capture
@@ -39,6 +40,7 @@ from tests.backends.executorch.form_models import (
     ExpandedAlone,
     GivenMask,
     Mean,
+    Normalised,
     Product,
     Sum,
 )
@@ -95,6 +97,8 @@ def _refused(rule: Rule, make: Callable[[], nn.Module], shapes: tuple[tuple[int,
         (split_wide_depthwise, lambda: nn.Conv2d(6, 6, 7, groups=6), IMAGE, None, "its padding is [0, 0], not 3"),
         (split_wide_depthwise, lambda: nn.Conv2d(6, 6, 13, padding=6, groups=6), IMAGE, None,
          "two rows of its kernel have 26 taps, 25 fit"),
+        (expand_vector_norm, lambda: Normalised(-1, 1.0), ((2, 5, 6),), None, "its order is 1"),
+        (expand_vector_norm, lambda: Normalised(-1), ((2, 5, 6),), HALF, "in float16 the squares may leave the range"),
         (broadcast_operand, ExpandedAlone, (*IMAGE, (2, 6, 1, 1)), None, "comes from the expansion"),
     ],
 )  # fmt: skip
@@ -118,6 +122,7 @@ LENGTH = torch.export.Dim("length", min=2, max=32)
         (expand_matmul, Product, ((2, 3, 5, 4), (2, 3, 4, 6)), ({2: LENGTH}, None), "are not all fixed"),
         (expand_mean, lambda: Mean((1,), False), ((2, 5, 6),), ({1: LENGTH},), "are not all fixed"),
         (expand_sum, lambda: Sum(-1, False), ((2, 5, 6),), ({2: LENGTH},), "are not all fixed"),
+        (expand_vector_norm, lambda: Normalised(1), ((2, 5, 6),), ({1: LENGTH},), "are not all fixed"),
         (expand_image_norm, lambda: nn.GroupNorm(1, 6), IMAGE, ({2: LENGTH},), "are not all fixed"),
     ],
 )

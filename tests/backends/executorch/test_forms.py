@@ -26,6 +26,7 @@ from hycompile.backends.executorch.forms.multipliers import split_depth_multipli
 from hycompile.backends.executorch.forms.pieces import slice_pieces
 from hycompile.backends.executorch.forms.products import expand_matmul
 from hycompile.backends.executorch.forms.scalars import float_scalars
+from hycompile.backends.executorch.forms.vector_norm import expand_vector_norm
 from hycompile.backends.executorch.forms.wide_kernels import split_wide_depthwise
 from hycompile.capture import capture
 from hycompile.parity import Proof, execute, relative_error
@@ -38,6 +39,7 @@ from tests.backends.executorch.form_models import (
     DoubledChannels,
     ExpandedContext,
     Mean,
+    Normalised,
     Pieces,
     Product,
     Sum,
@@ -83,6 +85,8 @@ RULES: list[tuple[Rule, str, Callable[[], nn.Module], tuple[tuple[int, ...], ...
     (split_depth_multiplier, "without_bias", lambda: DoubledChannels(bias=False), IMAGE),
     (split_wide_depthwise, "seven", lambda: nn.Conv2d(6, 6, 7, padding=3, groups=6), IMAGE),
     (split_wide_depthwise, "nine_by_two", lambda: nn.Conv2d(6, 6, 9, 2, 4, groups=6, bias=False), IMAGE),
+    (expand_vector_norm, "last", lambda: Normalised(-1), ((2, 5, 6),)),
+    (expand_vector_norm, "tokens", lambda: Normalised(1), ((2, 5, 6),)),
     (broadcast_operand, "context", ExpandedContext, (*IMAGE, (2, 6, 1, 1))),
 ]
 IDS = [f"{rule.name}-{case}" for rule, case, *_ in RULES]
