@@ -1,7 +1,7 @@
 """Attention masks: whether every query is sure to see a key.
 
-A query whose keys are all masked makes plain softmax NaN and torch's attention zero; a form that avoids the check (batched
-matmul, plain softmax, batched matmul) is equal to torch's only where no such query exists.
+A query whose keys are all masked makes plain softmax NaN and torch's attention zero; a form that avoids the check
+(batched matmul, plain softmax, batched matmul) is equal to torch's only where no such query exists.
 """
 
 from __future__ import annotations

@@ -41,11 +41,11 @@ FOLDS = (shorten_moves, fold_scale, drop_key_bias, move_value_bias)
 class FuseConvAttention(RulePass):
     """Every attention becomes one ``scaled_dot_product_attention`` over [batch, heads, tokens, channels], with scale 1.
 
-    The scale goes into a weight, the bias of the keys goes away, that of the values into the output projection. What is no
-    such attention is brought into its cheapest form and named: linear, separable, and talking-head attention.
+    The scale goes into a weight, the bias of the keys goes away, that of the values into the output projection. What
+    is no such attention is brought into its cheapest form and named: linear, separable, and talking-head attention.
 
-    ``qkv=split`` cuts a projection of queries, keys and values into one each; ``qkv=keep`` leaves it whole, and takes parts
-    by slice and reshape.
+    ``qkv=split`` cuts a projection of queries, keys and values into one each; ``qkv=keep`` leaves it whole, and takes
+    parts by slice and reshape.
     """
 
     name: ClassVar[str] = "fuse-conv-attention"

@@ -29,7 +29,10 @@ class _Attention(Call):
         return found if len(query) in self.ranks and shared == self.shared_heads else None
 
 
-@rule(_Attention(ranks=range(5, 9), shared_heads=False), source="attention is one independent product for each batch index")
+@rule(
+    _Attention(ranks=range(5, 9), shared_heads=False),
+    source="attention is one independent product for each batch index",
+)
 def merge_batch_axes(attention: Value, query: Value, key: Value, value: Value) -> Value:
     """SDPA over [A, .., H, L, E] = SDPA over [A .., H, L, E], reshaped back.
 

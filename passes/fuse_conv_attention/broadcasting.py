@@ -66,8 +66,8 @@ def fold_temperature(x: Value, norm: Value, temperature: Tensor) -> Value:
     Given: normalised queries times a temperature for each head: one norm a channel, one temperature a head.
     Result: the temperature multiplies the norms, instead of every pixel of every channel.
 
-    Refused where a temperature is zero, where the norm is as large as what it divides, and where the temperature would make
-    it larger.
+    Refused where a temperature is zero, where the norm is as large as what it divides, and where the temperature would
+    make it larger.
     """
     require(bool((temperature != 0).all()), "a temperature is zero")
     require(norm.shape[-1] == 1 and x.shape[-1] != 1, "the norm {} is as large as what it divides", list(norm.shape))

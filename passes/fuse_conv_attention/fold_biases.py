@@ -28,8 +28,8 @@ def drop_key_bias(attention: Value, keys: Projection) -> Value:
     Given: keys that are a biased linear or convolution, but for moves; so no rotation, norm or sink between.
     Result: the same projection without its bias.
 
-    Refused where someone else uses the keys, and where channels lie along the axis of keys: then the bias differs from key to
-    key, as in attention over channels.
+    Refused where someone else uses the keys, and where channels lie along the axis of keys: then the bias differs from
+    key to key, as in attention over channels.
     """
     keys.constants()
     keys.require_one_user()
@@ -46,12 +46,13 @@ def drop_key_bias(attention: Value, keys: Projection) -> Value:
 def move_value_bias(attention: Value, values: Projection) -> Value:
     """W A (V + 1 b^T) + c = W A V + (W b + c):  A 1 = 1.
 
-    Given: values that are a biased linear or convolution, but for moves, and an output projection behind the attention, but
-    for moves.
+    Given: values that are a biased linear or convolution, but for moves, and an output projection behind the
+    attention, but for moves.
     Result: the values lose their bias, the output projection gains it.
 
-    Refused where someone else uses the values or the attention, where what follows is not a linear or an unpadded convolution
-    of constant weight, where a row may be masked altogether, under dropout, and where channels lie along the keys.
+    Refused where someone else uses the values or the attention, where what follows is not a linear or an unpadded
+    convolution of constant weight, where a row may be masked altogether, under dropout, and where channels lie along
+    the keys.
     """
     _, bias = values.constants()
     values.require_one_user()

@@ -37,8 +37,8 @@ def fold_scale(attention: Value, query: Value, key: Value) -> Value:
 
     Given: an attention whose queries, or else keys, are a linear, a convolution, a layer norm or a multiplication by a
     constant, but for moves that nobody else uses.
-    Result: the same attention with scale 1, and the scale in that weight and bias. A norm takes it in its own weight: before
-    the norm it would be normalised away.
+    Result: the same attention with scale 1, and the scale in that weight and bias. A norm takes it in its own weight:
+    before the norm it would be normalised away.
 
     Refused where neither queries nor keys have a weight that only they use.
     """

@@ -1,7 +1,7 @@
 """How the axes of a value come from the axes of another, through operators that only move data.
 
-A value's axes are made of *pieces* of the source's axes: ``reshape`` splits and joins them, ``permute`` reorders them. Known
-pieces tell which channel of a linear operator stands where behind any chain of reshapes, permutes and transposes.
+A value's axes are made of *pieces* of the source's axes: ``reshape`` splits and joins them, ``permute`` reorders them.
+Known pieces tell which channel of a linear operator stands where behind any chain of reshapes, permutes and transposes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ MOVES = (*_PERMUTES, "aten.reshape", "aten.unsqueeze", "aten.squeeze.dim", "aten
 class Piece:
     """Part of one axis of the source.
 
-    ``path`` sorts the pieces of the source in its own order: its axis, then 0 or 1 for the outer or inner part of each split.
+    ``path`` sorts the pieces of the source in its own order: its axis, then 0 or 1 for the outer or inner part of each
+    split.
     """
 
     path: tuple[int, ...]
@@ -166,9 +167,7 @@ def laid_out(source: Value, layout: Layout) -> Value | None:
 
 
 def _same(first: Sequence[Any], second: Sequence[Any]) -> bool:
-    return len(first) == len(second) and all(
-        statically_known_true(a == b) for a, b in zip(first, second, strict=True)
-    )
+    return len(first) == len(second) and all(statically_known_true(a == b) for a, b in zip(first, second, strict=True))
 
 
 def _blocks(layout: Layout) -> list[list[Piece]]:

@@ -10,7 +10,9 @@ from hycompile.pattern import Any, Arg, Call
 from hycompile.rewrite import require, rule
 
 _PADDED = Call("aten.pad", self=Any("values"), pad=[0, 1], mode="constant", value=1.0)
-_PRODUCT = Call("aten.matmul", name="product", self=Any("queries"), other=Call("aten.matmul", self=Any("keys"), other=_PADDED))
+_PRODUCT = Call(
+    "aten.matmul", name="product", self=Any("queries"), other=Call("aten.matmul", self=Any("keys"), other=_PADDED)
+)
 _LAST = 9223372036854775807
 
 
@@ -27,14 +29,12 @@ _LAST = 9223372036854775807
     ),
     source="Cai et al. 2023 (EfficientViT), equation 3; a column of ones makes a product a sum",
 )
-def unpad_linear_attention(
-    queries: Value, keys: Value, values: Value, product: Value, axis: int, eps: float
-) -> Value:
+def unpad_linear_attention(queries: Value, keys: Value, values: Value, product: Value, axis: int, eps: float) -> Value:
     """Q (K^T [V, 1]) = [Q (K^T V), Q (K^T 1)];  K^T 1 sums K^T over its tokens.
 
     Given: ReLU linear attention that appends a column of ones to the values to get numerator and denominator at once.
-    Result: a product for the numerator, a sum and a product with a single column for the denominator; no padding, and no
-    slices of an odd width.
+    Result: a product for the numerator, a sum and a product with a single column for the denominator; no padding, and
+    no slices of an odd width.
 
     Refused where the parts are not cut from the last axis.
     """

@@ -63,8 +63,8 @@ def _chain(last: Node) -> list[Node]:
 def shorten_moves(source: Value, layout: Layout) -> Value:
     """move_n(.. move_1(x)) = reshape(permute(reshape(x)))  with as few of the three as it takes.
 
-    Given: reshapes, permutes and transposes in a row that nobody else uses, such as a five-axis value between a projection
-    and its heads, or keys transposed twice.
+    Given: reshapes, permutes and transposes in a row that nobody else uses, such as a five-axis value between a
+    projection and its heads, or keys transposed twice.
     Result: the same permutation of elements in fewer steps; none at all where they undo each other.
     """
     result = laid_out(source, layout)

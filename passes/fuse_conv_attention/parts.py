@@ -10,8 +10,8 @@ from typing import Any
 from torch.fx import Node
 
 from hycompile.builder import Builder, Value, call
-from hycompile.pattern import Arg, Call
 from hycompile.pattern import Any as AnyValue
+from hycompile.pattern import Arg, Call
 from hycompile.program import Method, Program, source_line
 from hycompile.reports import Refusal, RuleReport
 from hycompile.rewrite import erase_dead, require, rule
@@ -23,8 +23,8 @@ _SPLITS = ("aten.split.Tensor", "aten.split_with_sizes", "aten.unbind.int", "ate
 def take_parts(program: Program) -> RuleReport:
     """split(x)[i] = slice(x, start_i, end_i),  unbind(x)[i] = select(x, i);  every part for itself.
 
-    A rule cannot say so, for it replaces one value by one: this walks every split, chunk and unbind instead. A part that
-    nothing uses is gone afterwards. An axis of dynamic size is refused.
+    A rule cannot say so, for it replaces one value by one: this walks every split, chunk and unbind instead. A part
+    that nothing uses is gone afterwards. An axis of dynamic size is refused.
     """
     report, start = RuleReport("take_parts"), time.perf_counter()
     for method in program.methods.values():
@@ -60,7 +60,10 @@ def _take(method: Method, node: Node, report: RuleReport) -> None:
     report.hits += 1
 
 
-@rule(Call("aten.select.int", name="part", self=AnyValue("x"), dim=Arg("dim"), index=Arg("index")), source="definition of select")
+@rule(
+    Call("aten.select.int", name="part", self=AnyValue("x"), dim=Arg("dim"), index=Arg("index")),
+    source="definition of select",
+)
 def select_to_slice(part: Value, x: Value, dim: int, index: int) -> Value:
     """select(x, axis, i) = reshape(slice(x, axis, i, i + 1), shape without the axis).
 

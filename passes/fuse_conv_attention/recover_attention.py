@@ -35,14 +35,14 @@ def bmm_to_matmul(left: Value, right: Value) -> Value:
 def recover_attention(softmax: Value, turned: Value | None, values: Value) -> Value:
     """softmax(s Q K^T + B) V = SDPA(Q, K, V, B, s);  Q [.., L, E], K [.., S, E], V [.., S, Ev], B [.., L, S].
 
-    Given: a product of a softmax and values, where the softmax is of a product with constant scales (numbers, or one for
-    each head) on queries, keys or logits and with biases, constant or not, in any order; queries along rows or, with the
-    softmax over rows and transposed, along columns.
-    Result: one attention with an explicit scale; a scale for each head multiplies the queries. A bias added before a scale
-    is scaled.
+    Given: a product of a softmax and values, where the softmax is of a product with constant scales (numbers, or one
+    for each head) on queries, keys or logits and with biases, constant or not, in any order; queries along rows or,
+    with the softmax over rows and transposed, along columns.
+    Result: one attention with an explicit scale; a scale for each head multiplies the queries. A bias added before a
+    scale is scaled.
 
-    Refused where softmax or logits have another user, where batch axes do not match, and where a bias may mask a whole row:
-    softmax makes that NaN, attention zero.
+    Refused where softmax or logits have another user, where batch axes do not match, and where a bias may mask a whole
+    row: softmax makes that NaN, attention zero.
     """
     logits, over_rows = _logits(softmax)
     require(over_rows == _swapped(turned), "the softmax is over the other axis than the values are summed over")
@@ -98,7 +98,10 @@ def _attention(logits: Logits, over_rows: bool, values: Value) -> Value:
     require(len(keys.shape) == len(values.shape) == rank, "queries, keys and values have different ranks")
     for operand in (keys, values):
         require(
-            all(statically_known_true(b == 1) or statically_known_true(a == b) for a, b in zip(queries.shape[:-2], operand.shape[:-2], strict=True)),
+            all(
+                statically_known_true(b == 1) or statically_known_true(a == b)
+                for a, b in zip(queries.shape[:-2], operand.shape[:-2], strict=True)
+            ),
             "the batch of queries {} and that of {} {} differ",
             list(queries.shape[:-2]),
             operand.node.name,

@@ -25,10 +25,10 @@ PARTS = ("aten.select.int", "aten.slice.Tensor")
 def split_projection(part: Value, whole: Projection) -> Value:
     """(W x + b)[rows] = W[rows] x + b[rows].
 
-    Given: a select or slice of the channels of a linear or 1x1 convolution, behind reshapes and permutes, where all uses of
-    the projection end in such parts: Q, K and V cut from one projection by unbind, split or chunk.
-    Result: a projection of the part's rows alone, reshaped and permuted straight into the part's axes. The five-axis value
-    between is gone, and rows that no part takes are no longer computed.
+    Given: a select or slice of the channels of a linear or 1x1 convolution, behind reshapes and permutes, where all
+    uses of the projection end in such parts: Q, K and V cut from one projection by unbind, split or chunk.
+    Result: a projection of the part's rows alone, reshaped and permuted straight into the part's axes. The five-axis
+    value between is gone, and rows that no part takes are no longer computed.
 
     Refused where another use needs the whole, where parts overlap, where the axis that is cut is not one piece of the
     channels, for grouped and larger convolutions, weights that are no constants, steps, and two dynamic sizes.

@@ -11,7 +11,12 @@ from hycompile.pattern import Any, Call, Const
 from hycompile.rewrite import require, rule
 
 _MIXED = Call(
-    "aten.conv2d", name="mixing", input=Any("logits"), weight=Const("weight"), bias=Const("bias", optional=True), once=True
+    "aten.conv2d",
+    name="mixing",
+    input=Any("logits"),
+    weight=Const("weight"),
+    bias=Const("bias", optional=True),
+    once=True,
 )
 
 
@@ -25,8 +30,8 @@ def fold_into_talking_head(softmax: Value, mixing: Value, logits: Value, weight:
     Given: a 1x1 convolution over heads between logits and softmax, behind a constant scale and a constant bias.
     Result: the convolution takes the scale and loses its bias, one constant ``[1, heads, L, S]`` is added behind it.
 
-    Refused where the convolution is more than a mixing of heads, where the logits are no product with scale and bias, and
-    where the bias is computed at run time.
+    Refused where the convolution is more than a mixing of heads, where the logits are no product with scale and bias,
+    and where the bias is computed at run time.
     """
     heads = logits.shape[1] if len(logits.shape) == 4 else None
     plain = tuple(weight.shape) == (heads, heads, 1, 1) and not any(mixing["padding"]) and mixing["stride"] == [1, 1]
