@@ -27,6 +27,9 @@ _FINITE = (
     "aten.tanh",
 )
 _KEEP_FINITE = (
+    "aten.full",
+    "aten.zeros",
+    "aten.ones",
     "aten.add.Tensor",
     "aten.sub.Tensor",
     "aten.mul.Tensor",

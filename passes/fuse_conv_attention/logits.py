@@ -46,7 +46,7 @@ def product_operands(product: Node) -> tuple[Node, Node]:
 def logits_of(module: GraphModule, node: Node) -> Logits:
     """Read ``node`` as attention logits; refuses what is none."""
     found = _read(module, node)
-    require(found is not None, "its softmax is of {}, which is no scaled and biased product", _name(node))
+    require(found is not None, "its softmax is of {}, which is no scaled and biased product of its own", _name(node))
     assert found is not None
     left, left_scale = _unscaled(module, found.left)
     right, right_scale = _unscaled(module, found.right)
@@ -54,6 +54,8 @@ def logits_of(module: GraphModule, node: Node) -> Logits:
 
 
 def _read(module: GraphModule, node: Node) -> Logits | None:
+    if len(node.users) != 1:
+        return None
     if is_call(node, *PRODUCTS):
         left, right = product_operands(node)
         return Logits(Value(left), Value(right))

@@ -26,7 +26,7 @@ CASES = [
     ("over_rows", m.over_rows, IMAGE,
      {"take_parts": 1, "recover_transposed_attention": 1, "split_projection": 3, **FOLDED}),
     ("bias_before_scale", m.bias_before_scale, SEQUENCE, {"recover_attention": 1, **FOLDED}),
-    ("einsum", m.einsum, SEQUENCE, {"recover_attention": 1, **FOLDED}),
+    ("einsum", m.einsum, SEQUENCE, {"einsum_to_matmul": 2, "recover_attention": 1, **FOLDED}),
     ("batched", m.batched, SEQUENCE,
      {"bmm_to_matmul": 2, "recover_attention": 1, "drop_key_bias": 1, "move_value_bias": 1}),
     ("runtime_bias", m.runtime_bias, SEQUENCE, {"recover_attention": 1, "drop_key_bias": 1, "move_value_bias": 1}),

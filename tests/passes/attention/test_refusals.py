@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from hycompile.passes.fuse_conv_attention import RECOVER
 from hycompile.passes.fuse_conv_attention.batch_axes import heads_into_queries, merge_batch_axes
 from hycompile.passes.fuse_conv_attention.broadcasting import broadcast_left, broadcast_right, fold_temperature
+from hycompile.passes.fuse_conv_attention.einsum import einsum_to_matmul
 from hycompile.passes.fuse_conv_attention.fold_biases import drop_key_bias, move_value_bias
 from hycompile.passes.fuse_conv_attention.fold_scale import fold_scale
 from hycompile.passes.fuse_conv_attention.linear_attention import multiply_right_first
@@ -127,11 +128,20 @@ def _overlap(m: Attention, x: Tensor) -> tuple[Tensor, ...]:
     return y[..., :16], y[..., 8:]
 
 
+def _einsum(equation: str) -> Callable[[Attention, Tensor], Tensor]:
+    return lambda m, x: torch.einsum(equation, *[x] * (equation.count(",") + 1))
+
+
 CASES = [
+    (einsum_to_matmul, "ellipsis", _einsum("...e,...e->..."), "does not name every axis"),
+    (einsum_to_matmul, "one", _einsum("ble->bel"), "the einsum 'ble->bel' has 1 operands"),
+    (einsum_to_matmul, "twice", lambda m, x: torch.einsum("bee,bes->bs", x[:, :, :5], x),
+     "the einsum 'bee,bes->bs' names an axis twice"),
+    (einsum_to_matmul, "product", _einsum("ble,ble->ble"), "the einsum 'ble,ble->ble' is no batched product"),
     (recover_attention, "users", _shown, "the softmax has 2 users, attention would not show it to the others"),
     (recover_attention, "shown_logits", _shown_logits, "its softmax is of aten.mul.Tensor"),
     (recover_attention, "nonlinear", written(lambda m, z: z.tanh()), "its softmax is of aten.tanh"),
-    (recover_attention, "masked_row", written(lambda m, z: z + torch.full((5, 5), -_INF)),
+    (recover_attention, "masked_row", written(lambda m, z: z + torch.tensor([[-_INF] * 5] * 5)),
      "the bias masks all keys in 5 of 5 rows"),
     (recover_attention, "runtime_mask", written(lambda m, z: z + z.detach().sum(0).exp().log()),
      "and may be minus infinity along a whole row"),
