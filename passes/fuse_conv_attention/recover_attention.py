@@ -133,6 +133,8 @@ def _mask(bias: Tensor | Value | None, rank: int) -> Tensor | Value | None:
     require(reason is None, "softmax would give NaN where attention gives zero: {}", reason)
     own = bias.dim() if isinstance(bias, Tensor) else len(bias.shape)
     require(own <= rank, "the bias has rank {}, the queries {}", own, rank)
+    if isinstance(bias, Tensor) and (own == 0 or bias.shape[-1] == 1):
+        return None  # The same for every key: softmax does not see it.
     if isinstance(bias, Tensor):
         return bias.reshape(*[1] * (rank - own), *bias.shape)
     for _ in range(rank - own):
