@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -33,7 +33,8 @@ class Piece:
     """
 
     path: tuple[int, ...]
-    size: Any
+    # A dynamic size has no hash, and the path alone tells pieces apart.
+    size: Any = field(compare=False)
 
     @property
     def axis(self) -> int:

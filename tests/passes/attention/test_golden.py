@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import hycompile as hy
+from hycompile.errors import PassError
 from hycompile.passes.fuse_conv_attention import FuseConvAttention
 from hycompile.text import graph_text
 from tests.passes.attention import models as m
@@ -91,5 +92,5 @@ def test_dynamic_batch() -> None:
 
 
 def test_unknown_option() -> None:
-    with pytest.raises(hy.PassError, match="qkv is 'other'"):
+    with pytest.raises(PassError, match="qkv is 'other'"):
         hy.Pipeline.parse("fuse-conv-attention{qkv=other}")
