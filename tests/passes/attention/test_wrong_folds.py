@@ -55,6 +55,7 @@ def move_it_anyway(linear: Value, x: Value, w: Tensor, b: Tensor) -> Value:
 @rule(Call("aten.layer_norm", name="norm", input=Any("x")), source="R12a before the norm instead of in it")
 def scale_before_norm(norm: Value, x: Value) -> Value:
     """s norm(x) = norm(s x)."""
+    require(not is_call(x.node, "aten.mul.Tensor"), "scaled already")
     (attention,) = (user for user in norm.node.users if is_call(user, "aten.scaled_dot_product_attention"))
     edit(Value(attention), scale=1.0)
     scaled = call("aten.mul.Tensor", x, 0.5)
