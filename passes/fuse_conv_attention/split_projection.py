@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from hycompile.builder import Value, call
+from hycompile.passes.affine import CONVOLUTIONS
 from hycompile.passes.fuse_conv_attention.layout import MOVES, Layout, Piece, laid_out
 from hycompile.passes.fuse_conv_attention.projection import Projected, Projection
 from hycompile.pattern import Call
@@ -16,6 +17,7 @@ from hycompile.rewrite import require, rule
 from hycompile.schema import bind, is_call, operator_name
 
 PARTS = ("aten.select.int", "aten.slice.Tensor")
+_ATTENTION = ("aten.scaled_dot_product_attention", "aten.softmax.int", "aten.matmul")
 
 
 @rule(
@@ -31,14 +33,17 @@ def split_projection(part: Value, whole: Projection) -> Value:
     value between is gone, and rows that no part takes are no longer computed.
 
     Refused where another use needs the whole, where parts overlap, where the axis that is cut is not one piece of the
-    channels, for grouped and larger convolutions, weights that are no constants, steps, and two dynamic sizes.
+    channels, for grouped and larger convolutions, weights that are no constants, steps, and two dynamic sizes. Also
+    where it gains nothing: no attention takes a part, as with the halves of a gate, and every row is used.
     """
     weight, bias = whole.constants()
     _require_pointwise(whole.node, weight)
     channels = whole.channels()
-    taken = [_rows(leaf, layout, channels) for leaf, layout in _parts(whole.node, _source(whole))]
-    rows = torch.cat(taken)
+    found = _parts(whole.node, _source(whole))
+    rows = torch.cat([_rows(leaf, layout, channels) for leaf, layout in found])
     require(rows.unique().numel() == rows.numel(), "the parts of {} overlap", whole.node.name)
+    gains = rows.numel() < weight.shape[0] or any(_feeds_attention(leaf) for leaf, _ in found)
+    require(gains, "no attention takes a part of {}", whole.node.name)
     layout, a = whole.layout(), bind(whole.node)
     own = _rows(part.node, layout, channels)
     rest = [value for name, value in a.items() if name not in ("input", "weight", "bias")]
@@ -72,6 +77,23 @@ def _parts(node: Node, layout: Layout) -> list[tuple[Node, Layout]]:
         require(after is not None, "{} joins channels with other axes", user.name)
         found += _parts(user, after)  # type: ignore[arg-type]
     return found
+
+
+def _feeds_attention(part: Node) -> bool:
+    """Whether an attention takes the part with no projection between; norms and depthwise convolutions are none."""
+    pending, seen = [part], {part}
+    while pending:
+        node = pending.pop()
+        if is_call(node, *_ATTENTION):
+            return True
+        users = [user for user in node.users if user not in seen and not _projects(user)]
+        pending += users
+        seen.update(users)
+    return False
+
+
+def _projects(node: Node) -> bool:
+    return is_call(node, "aten.linear") or (is_call(node, *CONVOLUTIONS) and bind(node)["groups"] == 1)
 
 
 def _rows(part: Node, layout: Layout, channels: int) -> Tensor:
