@@ -9,6 +9,7 @@ from torch.fx import GraphModule
 
 from hycompile.builder import Value, call
 from hycompile.passes.fuse_conv_attention.attention_call import ATTENTION, again, scale_of
+from hycompile.passes.fuse_conv_attention.layout import static
 from hycompile.pattern import Any, Call, Captures
 from hycompile.rewrite import require, rule
 
@@ -45,7 +46,7 @@ def merge_batch_axes(attention: Value, query: Value, key: Value, value: Value) -
     same = query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
     require(same, "the batch axes {} and {} differ", list(query.shape[:-2]), list(key.shape[:-2]))
     shapes = [*query.shape, *key.shape, *value.shape]
-    require(all(isinstance(size, int) for size in shapes), "the sizes {} are dynamic", list(query.shape))
+    require(static(shapes), "the sizes {} are dynamic", list(query.shape))
     merged = {name: _merged(of) for name, of in (("query", query), ("key", key), ("value", value))}
     return call("aten.reshape", again(attention, **merged, scale=scale_of(attention)), list(attention.shape))
 
@@ -66,7 +67,7 @@ def heads_into_queries(attention: Value, query: Value, key: Value, value: Value)
     """
     require(attention["attn_mask"] is None and not attention["is_causal"], "a mask may differ from head to head")
     require(value.shape[1] == 1, "keys are shared, but there are {} heads of values", value.shape[1])
-    require(all(isinstance(n, int) for n in attention.shape), "the sizes {} are dynamic", list(attention.shape))
+    require(static(attention.shape), "the sizes {} are dynamic", list(attention.shape))
     batch, heads, queries, size = query.shape
     together = call("aten.reshape", query, [batch, 1, heads * queries, size])
     result = again(attention, query=together, scale=scale_of(attention), enable_gqa=False)

@@ -10,7 +10,7 @@ from hycompile.builder import Value, edit
 from hycompile.masks import masked_row
 from hycompile.passes.affine import CONVOLUTIONS, Affine, channel_axis, input_bias, is_padded
 from hycompile.passes.fuse_conv_attention.attention_call import ATTENTION, again
-from hycompile.passes.fuse_conv_attention.layout import MOVES, Layout, spread
+from hycompile.passes.fuse_conv_attention.layout import MOVES, Layout, spread, static
 from hycompile.passes.fuse_conv_attention.projection import Projected, Projection
 from hycompile.pattern import Call
 from hycompile.program import constant
@@ -110,7 +110,7 @@ def _channel_values(along: Tensor, behind: Layout, axis: int | None, attention: 
     for index, size in enumerate(along.shape):
         inside = behind.axes_of(index) in (set(), {axis}) if index in held else size == 1
         require(inside, "axis {} of the values is no channel of what follows", index)
-    require(all(isinstance(piece.size, int) for piece in pieces), "the channels of what follows are dynamic")
+    require(static(piece.size for piece in pieces), "the channels of what follows are dynamic")
     sizes = [size if index in held else 1 for index, size in enumerate(attention.shape)]
     full = along.expand(sizes)
     own = sorted(pieces, key=lambda piece: piece.path)

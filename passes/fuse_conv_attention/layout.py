@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +73,7 @@ class Layout:
                     return None
                 piece = pending.pop(0)
                 left = _missing(size, taken)
-                if isinstance(left, int) and isinstance(piece.size, int) and piece.size > left:
+                if left is not None and static([piece.size]) and piece.size > left:
                     if piece.size % left:
                         return None
                     outer, inner = Piece((*piece.path, 0), left), Piece((*piece.path, 1), piece.size // left)
@@ -95,7 +95,12 @@ class Layout:
 def _missing(size: Any, taken: list[Piece]) -> Any:
     """How much of ``size`` is still to be filled; None where the sizes are not known."""
     have = math.prod(piece.size for piece in taken)
-    return size // have if isinstance(size, int) and isinstance(have, int) and size % have == 0 else None
+    return size // have if static((size, have)) and size % have == 0 else None
+
+
+def static(sizes: Iterable[Any]) -> bool:
+    """Whether no size depends on the input."""
+    return all(isinstance(size, int) for size in sizes)
 
 
 def order_of(move: Node, rank: int) -> list[int]:

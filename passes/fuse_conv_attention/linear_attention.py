@@ -6,6 +6,7 @@ import math
 from typing import Any as Anything
 
 from hycompile.builder import Value, call
+from hycompile.passes.fuse_conv_attention.layout import static
 from hycompile.pattern import Any, Arg, Call
 from hycompile.rewrite import require, rule
 
@@ -69,5 +70,5 @@ def _cost(left: Value, right: Value) -> int:
 
 def _cost_of(rows: Anything, inner: Anything, columns: Anything) -> int:
     sizes = [*rows, inner, columns]
-    require(all(isinstance(size, int) for size in sizes), "the sizes {} are dynamic", sizes)
+    require(static(sizes), "the sizes {} are dynamic", sizes)
     return math.prod(sizes)

@@ -10,6 +10,7 @@ from typing import Any
 from torch.fx import Node
 
 from hycompile.builder import Builder, Value, call
+from hycompile.passes.fuse_conv_attention.layout import static
 from hycompile.pattern import Any as AnyValue
 from hycompile.pattern import Arg, Call
 from hycompile.program import Method, Program, source_line
@@ -39,7 +40,7 @@ def take_parts(program: Program) -> RuleReport:
 def _take(method: Method, node: Node, report: RuleReport) -> None:
     axis = bind(node)["dim"] % len(node.args[0].meta["val"].shape)  # type: ignore[union-attr]
     sizes = [part.shape[axis] for part in node.meta["val"]] if not is_call(node, "aten.unbind.int") else None
-    if sizes is not None and not all(isinstance(size, int) for size in sizes):
+    if sizes is not None and not static(sizes):
         report.refusals.append(Refusal(f"it splits an axis of dynamic size {sizes}", node.name, source_line(node)))
         return
     ends: list[Any] = list(accumulate(sizes)) if sizes is not None else []
@@ -73,9 +74,9 @@ def select_to_slice(part: Value, x: Value, dim: int, index: int) -> Value:
     Refused where the index is negative on an axis of dynamic size, or more than one size is dynamic.
     """
     axis, size = dim % len(x.shape), x.shape[dim]
-    require(index >= 0 or isinstance(size, int), "index {} counts from the end of a dynamic size", index)
+    require(index >= 0 or static([size]), "index {} counts from the end of a dynamic size", index)
     start = index % size if index < 0 else index
-    dynamic = [size for size in part.shape if not isinstance(size, int)]
+    dynamic = [size for size in part.shape if not static([size])]
     require(len(dynamic) <= 1, "the sizes {} are dynamic, a reshape infers one", dynamic)
     taken = call("aten.slice.Tensor", x, axis, start, start + 1)
-    return call("aten.reshape", taken, [size if isinstance(size, int) else -1 for size in part.shape])
+    return call("aten.reshape", taken, [size if static([size]) else -1 for size in part.shape])

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 from hycompile.builder import Value, call
+from hycompile.passes.fuse_conv_attention.layout import static
 from hycompile.passes.fuse_conv_attention.logits import logits_of
-from hycompile.pattern import Any, Call, Const
+from hycompile.pattern import Any, Call, Captures, Const
 from hycompile.rewrite import require, rule
 
-_MIXED = Call(
+
+class _Mixing(Call):
+    """A convolution with as many channels out as in; any other makes weights, as in separable attention."""
+
+    def match(self, module: GraphModule, value: object, captures: Captures) -> Captures | None:
+        found = super().match(module, value, captures)
+        return found if found is not None and found["weight"].shape[0] == found["weight"].shape[1] else None
+
+
+_MIXED = _Mixing(
     "aten.conv2d",
     name="mixing",
     input=Any("logits"),
@@ -52,7 +63,7 @@ def _constant(added: object, weight: Tensor, bias: Tensor | None, logits: Value)
     if not isinstance(added, Tensor):
         return own
     rows, columns = logits.shape[-2:]
-    require(all(isinstance(n, int) for n in (rows, columns)), "the logits have a dynamic size {}", [rows, columns])
+    require(static((rows, columns)), "the logits have a dynamic size {}", [rows, columns])
     full = added.double().expand(1, logits.shape[1], rows, columns)
     mixed = torch.ops.aten.conv2d.default(full, weight)
     return mixed if own is None else mixed + own
