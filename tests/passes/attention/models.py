@@ -20,6 +20,7 @@ class Attention(nn.Module):
         self.q, self.k, self.v = (nn.Linear(channels, DIM) for _ in range(3))
         self.qkv, self.out = nn.Linear(channels, 3 * DIM), nn.Linear(DIM, channels)
         self.conv_qkv, self.conv_out = nn.Conv2d(channels, 3 * DIM, 1), nn.Conv2d(DIM, channels, 1)
+        self.grouped, self.wide = (nn.Parameter(torch.randn(shape)) for shape in ((DIM, channels // 2, 1), (8, 8, 3)))
         self.norm = nn.LayerNorm(DIM // HEADS)
         self.mix, self.mix_after = nn.Conv2d(HEADS, HEADS, 1), nn.Conv2d(HEADS, HEADS, 1)
         self.bias = nn.Parameter(torch.randn(HEADS, TOKENS, TOKENS))

@@ -83,7 +83,7 @@ class Projected(nn.Module):
         sizes = (3, self.heads, 2) if self.parts_first else (self.heads, 3, 2)
         y = y.unflatten(1 if self.image else -1, sizes)
         axis = (1 if self.image else y.dim() - 3) + (0 if self.parts_first else 1)
-        return tuple(part.sin() for part in (y.unbind(axis) if self.unbind else y.chunk(3, axis)))
+        return tuple(part.softmax(-1) for part in (y.unbind(axis) if self.unbind else y.chunk(3, axis)))
 
 
 @few

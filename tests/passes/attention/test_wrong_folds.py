@@ -45,7 +45,9 @@ def move_it_anyway(linear: Value, x: Value, w: Tensor, b: Tensor) -> Value:
     require(_is_last(linear, "v"), "not the values")
     graph = linear.node.graph
     out = next(n for n in graph.nodes if is_call(n, "aten.linear") and _is_last(Value(n), "out"))
-    weight, bias = (constant(graph.owning_module, node) for node in out.args[1:3])
+    module = graph.owning_module
+    assert module is not None
+    weight, bias = (constant(module, node) for node in out.args[1:3])
     assert weight is not None
     assert bias is not None
     edit(Value(out), bias=bias.double() + weight.double() @ b.double())
