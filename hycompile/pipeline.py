@@ -55,8 +55,13 @@ class RulePass(Pass):
 
     rules: ClassVar[tuple[Rule, ...]] = ()
 
+    def chosen(self) -> tuple[Rule, ...]:
+        """The rules that the options of this pass ask for; all by default."""
+        return self.rules
+
     def run(self, program: Program, check: Check) -> list[RuleReport]:
-        reports = {rule.name: RuleReport(rule.name) for rule in self.rules}
+        rules = self.chosen()
+        reports = {rule.name: RuleReport(rule.name) for rule in rules}
         hit, rounds = True, 0
         while hit:
             hit, rounds = False, rounds + 1
@@ -66,7 +71,7 @@ class RulePass(Pass):
                     f"does not end: its rules still hit after {_ROUNDS} rounds",
                     "one of its rules undoes another: take it out",
                 )
-            for rule in self.rules:
+            for rule in rules:
                 found, total = apply(rule, program), reports[rule.name]
                 total.hits += found.hits
                 total.seconds += found.seconds

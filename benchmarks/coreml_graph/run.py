@@ -21,8 +21,8 @@ from typing import Any
 
 from benchmarks.coreml_graph.records import RESULTS, Record, load, save
 from benchmarks.coreml_graph.render import render
-from benchmarks.coverage.records import MODELS
-from benchmarks.coverage.supervise import ROOT
+from benchmarks.models import MODELS
+from benchmarks.supervise import ROOT
 from hycompile.files import write_text
 
 PIPELINE = "normalise,reparameterise,layout{target=coreml}"

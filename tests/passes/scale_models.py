@@ -23,7 +23,7 @@ class Parts(nn.Module):
         self.linear, self.other, self.back = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 4)
         self.down, self.up_again = nn.Linear(4, 2, bias=False), nn.Linear(2, 6, bias=False)
         self.layer_norm, self.group_norm, self.rms_norm = nn.LayerNorm(4), nn.GroupNorm(1, 4), nn.RMSNorm(4)
-        self.plane_norm = nn.LayerNorm((3, 4))
+        self.plane_norm = nn.LayerNorm([3, 4])
         self.image4, self.image6 = nn.Parameter(torch.randn(4, 1, 1)), nn.Parameter(torch.randn(1, 6, 1, 1))
         self.c4, self.c6 = nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(6))
         self.matrix, self.term4, self.positive = (
