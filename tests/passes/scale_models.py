@@ -32,6 +32,8 @@ class Parts(nn.Module):
             nn.Parameter(torch.rand(6) + 0.5),
         )
         self.positions = nn.Parameter(torch.randn(3, 6))
+        self.batch = nn.Parameter(torch.randn(2, 4, 6))
+        self.single, self.single_again = nn.Linear(4, 1), nn.Linear(2, 1)
         for norm in (self.layer_norm, self.group_norm, self.rms_norm, self.plane_norm):
             for parameter in norm.parameters():
                 nn.init.normal_(parameter, 1.0)

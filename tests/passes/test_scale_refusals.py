@@ -78,18 +78,11 @@ CASES: list[tuple[Rule, str, Forward, tuple[int, ...], str]] = [
 ]  # fmt: skip
 
 
-class _More(Parts):
-    def __init__(self, forward: Forward) -> None:
-        super().__init__(forward)
-        self.batch = torch.nn.Parameter(torch.randn(2, 4, 6))
-        self.single, self.single_again = torch.nn.Linear(4, 1), torch.nn.Linear(2, 1)
-
-
 @pytest.mark.parametrize(
     ("rule", "case", "forward", "shape", "reason"), CASES, ids=[f"{c[0].name}-{c[1]}" for c in CASES]
 )
 def test_refusal(rule: Rule, case: str, forward: Forward, shape: tuple[int, ...], reason: str) -> None:
-    program = captured(_More(forward), torch.randn(shape))
+    program = captured(Parts(forward), torch.randn(shape))
     before = program.text()
     report = apply(rule, program)
     assert report.hits == 0
