@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 
 from hycompile.backends.executorch.forms.sizes import inferred, require_fixed
 from hycompile.builder import Value, call
+from hycompile.masks import masked_row_in
 from hycompile.pattern import Any, Arg, Call
 from hycompile.program import constant
 from hycompile.rewrite import require, rule
@@ -51,7 +52,7 @@ def expand_attention(attention: Value, q: Value, k: Value, v: Value, scale: floa
     require_fixed((n, d, m, e))
     same = list(k.shape[:-2]) == lead == list(v.shape[:-2])
     require(same, "query, key and value have leading sizes {}, {}, {}", lead, k.shape[:-2], v.shape[:-2])
-    whole, mask = inferred((*lead, n, m)), _mask(attention, m)
+    whole, mask = inferred((*lead, n, m)), _mask(attention)
     batch = -1 if -1 in whole else math.prod(lead)
     factor = d**-0.5 if scale is None else scale
     scaled = q if factor == 1 else call("aten.mul.Tensor", q, factor)
@@ -65,7 +66,7 @@ def expand_attention(attention: Value, q: Value, k: Value, v: Value, scale: floa
     return call("aten.reshape", mixed, [*whole[:-1], e])
 
 
-def _mask(attention: Value, columns: int) -> Tensor | None:
+def _mask(attention: Value) -> Tensor | None:
     """The constant mask as an additive one without infinities; raises a refusal for any other."""
     given = attention["attn_mask"]
     if given is None:
@@ -74,9 +75,9 @@ def _mask(attention: Value, columns: int) -> Tensor | None:
     mask = constant(module, given.node)
     require(mask is not None, "its mask {} is computed at run time", given.node.name)
     assert mask is not None
-    added = torch.zeros(mask.shape).masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else mask
-    whole = torch.isneginf(added).expand(*added.shape[:-1], columns).all(-1)
-    require(not whole.any(), "its mask leaves nothing of {} rows", int(whole.sum()))
+    reason = masked_row_in(mask, given.node.name)
+    require(reason is None, "{}", reason)
+    added = torch.zeros(mask.shape).masked_fill(~mask, MASKED) if mask.dtype == torch.bool else mask
     return added.clamp(min=MASKED)
 
 

@@ -68,7 +68,7 @@ def _refused(rule: Rule, make: Callable[[], nn.Module], shapes: tuple[tuple[int,
     ("rule", "make", "shapes", "dtype", "reason"),
     [
         (expand_attention, GivenMask, (*QKV, (5, 7)), None, "its mask mask is computed at run time"),
-        (expand_attention, lambda: Attention(EMPTY_ROW), QKV, None, "its mask leaves nothing of 1 rows"),
+        (expand_attention, lambda: Attention(EMPTY_ROW), QKV, None, "mask masks all keys in 1 of 5 rows"),
         (expand_attention, Attention, ((2, 3, 5, 4), (1, 3, 7, 4), (1, 3, 7, 6)), None, "leading sizes"),
         (expand_layer_norm, lambda: nn.LayerNorm([5, 6]), ((2, 5, 6),), None, "it normalises over 2 axes"),
         (expand_layer_norm, lambda: nn.LayerNorm(6), ((2, 5, 6),), HALF, "in float16 the squares may leave the range"),
