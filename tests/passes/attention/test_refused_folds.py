@@ -90,8 +90,8 @@ CASES = [
      "conv1d has 2 groups"),
     (split_projection, "taps", parts(lambda m, x: _halves(F.conv1d(x.mT, m.wide, padding=1))),
      "conv1d has 3 taps: each part would gather them again"),
-    (split_projection, "no_batch", parts(lambda m, x: (F.conv1d(x[0].mT, m.wide[:, :, :1])[:4],)),
-     "the weight of conv1d is not a constant"),
+    (split_projection, "no_batch", parts(lambda m, x: (m.conv_qkv(x[0].mT[:, :, None])[:4].softmax(0),)),
+     "conv2d works without a batch axis"),
     (split_projection, "gate", parts(lambda m, x: (m.out((y := m.qkv(x))[..., :8] * y[..., 8:16].sigmoid()
      * y[..., 16:].tanh()),)), "no attention takes a part of linear"),
     (fold_scale, "no_weight", _no_weight, "the scale 0.5 stays: aten.relu relu has no weight for it"),
