@@ -17,9 +17,6 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # pyright: ignor
 from torch.nn.modules.conv import _ConvNd as Conv  # pyright: ignore[reportPrivateUsage]
 from torch.utils.hooks import RemovableHandle
 
-# Raised whenever the same seed would give other weights: part of a built model's identity.
-REVISION = 1
-
 # Batch norm: scale and shift that keep most, not all, of a ReLU's inputs positive. With zero shift, rounding errors
 # grow 1.2 times a layer (Yang et al. 2019, "A mean field theory of batch normalization"): float16 fails on depth alone.
 _NORM_SCALE, _NORM_SHIFT, _NORM_SHIFT_SPREAD = 0.6, 0.35, 0.25

@@ -116,7 +116,7 @@ class TimmHybrids:
 
     def identity(self, name: str, *, resolution: int | None = None, seed: int = 0) -> str:
         _known(name)
-        from hycompile.models.sane_weights import REVISION
+        from hycompile.models.weights_revision import REVISION
 
         versions = " ".join(f"{package} {importlib.metadata.version(package)}" for package in ("timm", "torch"))
         return f"{name} resolution={resolution} seed={seed} weights={REVISION} {versions}"

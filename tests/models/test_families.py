@@ -120,6 +120,19 @@ def test_listing_imports_no_library() -> None:
     assert imported == []
 
 
+def test_identities_import_no_library() -> None:
+    """They are what a build asks for before it looks into its cache: a known build answers without importing torch."""
+    script = (
+        "import sys; from hycompile import registry\n"
+        "for name in ('efficientformer_l1', 'PP-OCRv6', 'transformers/mobilevitv2-1.0'):\n"
+        "    family, known = registry.find_model(name)\n"
+        "    assert family.identity(known)\n"
+        "print(*(name for name in ('torch', 'timm', 'transformers') if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_a_resolution_the_model_refuses_is_a_capture_error() -> None:
     with pytest.raises(CaptureError, match=r"resolution 7.*refuses it.*its own is 224"):
         registry.family("timm").build("levit_128s", resolution=7)
