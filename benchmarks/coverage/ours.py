@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from hycompile.program import Program
     from hycompile.reports import PipelineReport
 
-PIPELINE = "normalise,reparameterise"
 DEVICE = "host"
 
 
@@ -40,9 +39,10 @@ class Subject:
     @cached_property
     def passed(self) -> tuple[Program, PipelineReport]:
         """After the passes, each of them checked against the original in float32 and float64, and what they report."""
+        from hycompile.device import load_target
         from hycompile.pipeline import Pipeline
 
-        return Pipeline.parse(PIPELINE)(self.original)
+        return Pipeline.parse(load_target(DEVICE).pipeline)(self.original)
 
     @cached_property
     def batch_norms_left(self) -> int:
@@ -69,7 +69,7 @@ def build(subject: Subject, backend: str, precision: Precision) -> Outcome:
     from hycompile.errors import HycompileError, Unsupported
     from hycompile.lowering import choose_target, lower_cached, refuse_missing, refuse_obstacles
 
-    target = choose_target(DEVICE, precision, PIPELINE)
+    target = choose_target(DEVICE, precision)
     runtime = registry.backend("tensorrt" if backend == "tensorrt_rtx" else backend)
     target = target.model_copy(update={"tensorrt": target.tensorrt.model_copy(update={"flavour": "tensorrt_rtx"})})
     about: dict[str, Any] = {}
@@ -83,7 +83,7 @@ def build(subject: Subject, backend: str, precision: Precision) -> Outcome:
         refuse_obstacles(runtime, runtime.obstacles(program, target))
         # A cache of its own: an artifact found ready would make `seconds` a lie, and twenty models' worth fills a disk.
         with tempfile.TemporaryDirectory(prefix="coverage-") as folder:
-            artifact, _ = lower_cached(program, runtime, target, PIPELINE, Cache(Path(folder)))
+            artifact, _ = lower_cached(program, runtime, target, target.pipeline, Cache(Path(folder)))
             built, about["tools"], about["seconds"] = True, artifact.manifest.tools, time.perf_counter() - start
             elsewhere = runtime.cannot_run(target)
             if elsewhere is not None:
