@@ -4,6 +4,8 @@ Freshly initialised networks hide errors. Layer scales of 1e-5 silence whole bra
 batch-norm statistics make a wrong fold invisible, attention over tiny logits is a plain average. Statistics drawn
 without looking at the data are no better: on timm's hybrids they gave outputs that did not depend on the input
 (relative difference 7e-7 between two images on nextvit_small) or grew to 1e17 (mobileone_s0).
+
+Whoever changes the weights raises ``weights_revision.REVISION``.
 """
 
 from __future__ import annotations

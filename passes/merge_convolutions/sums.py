@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -34,19 +35,19 @@ class Pair:
     rest: tuple[Term, ...]
 
 
-class SumOfTwo(Call):
+class SumOfTwo(Call, ABC):
     """A sum with two terms that ``accepts`` takes for parallel branches; captured as ``pairs``, one or several."""
 
     def __init__(self) -> None:
         super().__init__((ADD, SUBTRACT))
 
+    @abstractmethod
     def accepts(self, one: Node, other: Node) -> bool:
         """Whether these two are branches of the rule's kind, in this order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mergeable(self, pairs: list[Pair]) -> bool:
         """Whether one of ``pairs`` meets every precondition of the rule."""
-        raise NotImplementedError
 
     def match(self, module: GraphModule, value: object, captures: Captures) -> Captures | None:
         if super().match(module, value, captures) is None:
