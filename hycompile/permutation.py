@@ -27,15 +27,30 @@ def merged_permutation(shape: Shape, order: Sequence[int]) -> tuple[Shape, list[
     return tuple(math.prod([shape[dim] for dim in run]) for run in by_source), [by_source.index(run) for run in runs]
 
 
-def block_swaps(sizes: Shape, order: Sequence[int]) -> list[tuple[int, int, int, int]]:
-    """A permutation as exchanges of neighbouring blocks: each views the elements as [before, left, right, after]."""
-    current, swaps = list(range(len(sizes))), list[tuple[int, int, int, int]]()
-    for position, dim in enumerate(order):
-        at = current.index(dim)
-        if at == position:
-            continue
-        groups = (current[:position], current[position:at], [dim], current[at + 1 :])
-        before, left, right, after = (math.prod([sizes[d] for d in group]) for group in groups)
-        swaps.append((before, left, right, after))
-        current = [*groups[0], dim, *groups[1], *groups[3]]
-    return swaps
+def permutation_steps(sizes: Shape, order: Sequence[int], limit: int) -> list[tuple[Shape, list[int]]]:
+    """A permutation as several of at most ``limit`` dimensions each: view the elements as the sizes, then permute.
+
+    Each step puts as many dimensions in place, from the first on, as its own dimensions allow.
+
+    Args:
+        sizes: before, as :func:`merged_permutation` gives them.
+        order: which dimension each one of the result was.
+        limit: at least four, which put one dimension in place: [in place, skipped, next, rest].
+    """
+    current, steps = list(range(len(sizes))), list[tuple[Shape, list[int]]]()
+    while current != list(order):
+        view, moves, current = _largest_step(sizes, current, order, limit)
+        steps.append((view, moves))
+    return steps
+
+
+def _largest_step(
+    sizes: Shape, current: list[int], order: Sequence[int], limit: int
+) -> tuple[Shape, list[int], list[int]]:
+    """The view, its permutation and the order after it, with as many dimensions of ``order`` in place as can be."""
+    for placed in range(len(sizes), 0, -1):
+        wanted = [*order[:placed], *(dim for dim in current if dim not in order[:placed])]
+        view, moves = merged_permutation(tuple(sizes[dim] for dim in current), [current.index(dim) for dim in wanted])
+        if len(view) <= limit:
+            return view, moves, wanted
+    raise ValueError(f"limit is {limit}: a step that puts one dimension in place takes four")

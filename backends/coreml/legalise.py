@@ -9,11 +9,13 @@ from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from hycompile.attributes import put_tensor, state_writes, tensor_at
-from hycompile.backends.coreml.ranks import rank, reduce_ranks
 from hycompile.builder import Builder, Value
 from hycompile.program import Method
+from hycompile.ranks import rank, reduce_ranks
 from hycompile.rewrite import erase_dead
 from hycompile.schema import bind, is_call
+
+MAX_RANK = 5
 
 
 def legalise(method: Method) -> dict[str, int]:
@@ -22,7 +24,7 @@ def legalise(method: Method) -> dict[str, int]:
     hits = {
         "expand_gelu_tanh": expand_gelu_tanh(module),
         "matrix_operands": matrix_operands(module),
-        "reduce_ranks": reduce_ranks(module),
+        "reduce_ranks": reduce_ranks(module, MAX_RANK),
         "separate_outputs": separate_outputs(module),
         "rename_states": rename_states(method),
     }

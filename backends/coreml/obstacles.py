@@ -12,9 +12,10 @@ from torch.fx import Node
 from hycompile.attributes import state_writes, tensor_at
 from hycompile.backend import Obstacle
 from hycompile.backends.coreml.convert import deployment_target, legal_export, legal_method, unconvertible
+from hycompile.backends.coreml.legalise import MAX_RANK
 from hycompile.backends.coreml.quiet import quiet_coremltools
-from hycompile.backends.coreml.ranks import LIMIT, rank
 from hycompile.program import source_line
+from hycompile.ranks import rank
 from hycompile.schema import operator_name
 
 if TYPE_CHECKING:
@@ -120,12 +121,14 @@ def _of_state_width(name: str, value: torch.Tensor, where: str) -> Iterator[Obst
 def _of_operators(method: Method) -> list[Obstacle]:
     legal, _ = legal_method(method)
     exported = legal_export(legal)
-    large = [node for node in exported.graph.nodes if node.op == "call_function" and rank(node) > LIMIT]
+    large = [node for node in exported.graph.nodes if node.op == "call_function" and rank(node) > MAX_RANK]
     missing = unconvertible(exported)
     return [
         *_grouped(missing, "coremltools has no converter for it", "rewrite it with operators it has"),
         *_grouped(
-            large, f"makes a tensor of rank above {LIMIT}, which Core ML does not have", "merge dimensions in the model"
+            large,
+            f"makes a tensor of rank above {MAX_RANK}, which Core ML does not have",
+            "merge dimensions in the model",
         ),
     ]
 

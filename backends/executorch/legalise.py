@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from executorch.backends.xnnpack.utils.xnnpack_constants import XNN_MAX_TENSOR_DIMS
 from torch.fx import GraphModule, Node
 
 from hycompile.attributes import put_tensor, storage_key, tensor_at
@@ -12,6 +13,7 @@ from hycompile.backends.executorch.partitioners import state_names
 from hycompile.backends.executorch.widen import widen_reductions
 from hycompile.builder import Builder
 from hycompile.program import Program
+from hycompile.ranks import reduce_ranks
 from hycompile.schema import is_call, operator_name
 
 
@@ -25,6 +27,8 @@ def legalise(program: Program, partitioner: str | None) -> None:
     untie_weights(program)
     widen_reductions(program)
     if partitioner == "xnnpack":
+        for method in program.methods.values():
+            reduce_ranks(method.graph, XNN_MAX_TENSOR_DIMS)
         to_xnnpack_forms(program)
     expand_group_norm(program)
     expand_gelu(program)

@@ -1,26 +1,33 @@
-"""Which operators go to which delegate: the partitioners of a target, made safe for state."""
+"""Which operators go to which delegate: the partitioners of a target, kept from what their delegates cannot run."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.backends.xnnpack.utils.xnnpack_constants import XNN_MAX_TENSOR_DIMS
 from executorch.exir.backend.partitioner import Partitioner
+from executorch.exir.backend.utils import WhyNoPartition
 from torch.export import ExportedProgram
 from torch.fx import Node
 
 from hycompile.attributes import tensor_at
 from hycompile.errors import Unsupported
 from hycompile.program import Program
+from hycompile.ranks import touches_above
 from hycompile.target import Target
 
+_WHY_NOT = WhyNoPartition(logging.getLogger("executorch.backends.xnnpack.partition.config.ranks"))
 
-class StateSafeXnnpack(XnnpackPartitioner):
-    """XNNPACK's partitioner, kept from taking a state buffer for a weight.
+
+class SafeXnnpack(XnnpackPartitioner):
+    """XNNPACK's partitioner, kept from taking a state buffer for a weight, or more dimensions than XNNPACK has.
 
     The stock one packs any buffer that feeds a linear, convolution or matrix product into the delegate as a constant.
     For a buffer that a method of the program writes, that silently freezes its first value and loses every write.
+    It also takes operators of any rank; a file with one beyond six is written without a word, and cannot be loaded.
 
     Args:
         state: names of the buffers any method writes.
@@ -46,13 +53,25 @@ class StateSafeXnnpack(XnnpackPartitioner):
         return operators, whole
 
     def get_matched_nodes_from_configs(self, ep: ExportedProgram) -> list[list[Node]]:
-        """Groups of nodes to delegate together, without those that would swallow a state buffer."""
+        """Groups of nodes to delegate together, without those that would swallow a state buffer or are too large."""
         state = self._placeholders(ep)
-        return [group for group in super().get_matched_nodes_from_configs(ep) if state.isdisjoint(group)]
+
+        return [
+            group
+            for group in super().get_matched_nodes_from_configs(ep)
+            if state.isdisjoint(group) and not any(map(_too_large, group))
+        ]
 
     def _placeholders(self, ep: ExportedProgram) -> set[Node]:
         buffers = ep.graph_signature.inputs_to_buffers
         return {node for node in ep.graph.find_nodes(op="placeholder") if buffers.get(str(node.target)) in self.state}
+
+
+def _too_large(node: Node) -> bool:
+    large = touches_above(node, XNN_MAX_TENSOR_DIMS)
+    if large:
+        _WHY_NOT(node, f"XNNPACK has tensors of at most {XNN_MAX_TENSOR_DIMS} dimensions")
+    return large
 
 
 def state_names(program: Program) -> frozenset[str]:
@@ -93,7 +112,7 @@ def partitioners(program: Program, target: Target) -> list[Partitioner]:
 
 
 def _xnnpack(program: Program, target: Target) -> Partitioner:
-    return StateSafeXnnpack(state_names(program))
+    return SafeXnnpack(state_names(program))
 
 
 def _coreml(program: Program, target: Target) -> Partitioner:

@@ -14,6 +14,7 @@ from hycompile.backends.executorch.quiet import quiet_executorch
 from hycompile.capture import capture
 from hycompile.parity import relative_error
 from hycompile.program import Program
+from tests.high_ranks import FORMS, Applied
 
 Build = Callable[..., Artifact]
 
@@ -167,3 +168,37 @@ def test_group_norm_of_many_values_does_not_drift(build: Build) -> None:
     exact = model.double()(x.double())
     assert relative_error(Executorch().open(artifact).run([x]), [exact]) < 1e-6
     assert "native_group_norm" not in str(artifact.manifest.facts["outside"])
+
+
+def test_ten_dimensions_are_computed_in_six(build: Build) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 12, 12, 5)
+    program = capture(Applied(FORMS["nested_windows"]).eval(), (x,))
+    artifact = build(program)
+    assert artifact.manifest.facts["outside"] == {"repeat": 1}
+    assert relative_error(Executorch().open(artifact).run([x]), [FORMS["nested_windows"](x)]) == 0
+
+
+def test_stock_lowering_of_ten_dimensions_cannot_be_loaded() -> None:
+    """The day this fails, XNNPACK has more dimensions, or its partitioner knows that it has not."""
+    x = torch.randn(4, 12, 12, 5)
+    with quiet_executorch():
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+        from executorch.runtime import Runtime
+
+        exported = torch.export.export(Applied(FORMS["nested_windows"]).eval(), (x,))
+        stock = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
+        with pytest.raises(RuntimeError):
+            Runtime.get().load_program(stock.buffer).load_method("forward")
+
+
+def test_larger_inputs_stay_outside(build: Build) -> None:
+    """A dimension too many that no rewrite can take away: portable kernels run it, and the report says why."""
+    x = torch.randn(1, 2, 1, 2, 3, 2, 4)
+    program = capture(Applied(lambda x: torch.relu(x * 2).permute(6, 5, 4, 3, 2, 1, 0).sum(-1)).eval(), (x,))
+    artifact = build(program)
+    facts = artifact.manifest.facts
+    assert "XNNPACK has tensors of at most 6 dimensions" in str(facts["reasons"])
+    expected = (2 * x).relu().permute(6, 5, 4, 3, 2, 1, 0).sum(-1)
+    assert relative_error(Executorch().open(artifact).run([x]), [expected]) < 1e-6

@@ -119,7 +119,7 @@ def test_stock_partitioner_would_freeze_state(
 
     from hycompile.backends.executorch import partitioners
 
-    monkeypatch.setattr(partitioners, "StateSafeXnnpack", lambda state: XnnpackPartitioner())
+    monkeypatch.setattr(partitioners, "SafeXnnpack", lambda state: XnnpackPartitioner())
     with pytest.raises(Unsupported, match="state 'matrix' of method 'forward': a delegate would freeze"):
         build(memory_program)
 
