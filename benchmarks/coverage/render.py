@@ -23,7 +23,7 @@ packages run in the reference interpreter. TensorRT-RTX engines are built ahead 
 *stock* is the runtime's own exporter on the same model with no pass before it: `to_edge_transform_and_lower` with the
 XNNPACK partitioner, `torch.onnx.export(dynamo=True)`, `coremltools.convert`, TVM's `from_exported_program` and default
 compile, and TensorRT-RTX on that stock ONNX file. Numbers in brackets point to the reasons below the tables. *BN left*
-counts batch norms in the exported program after `reparameterise`.
+counts batch norms in the exported program after the passes, which are those of device `host`.
 
 To make it again, in the repository's root (hours; it continues where it was interrupted):
 
