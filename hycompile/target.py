@@ -30,9 +30,14 @@ class OperatingSystem(_Strict):
 
 
 class ExecutorchOptions(_Strict):
-    """Partitioners are tried in order; what none takes stays with the portable kernels."""
+    """Partitioners are tried in order; what none takes stays with the portable kernels.
+
+    ``convolutions``: dense ones of several taps stay ``"whole"``, or become one matrix product for each of their
+    kernel's ``"rows"``, where XNNPACK's matrix products are that much faster on the device.
+    """
 
     partitioners: tuple[Literal["xnnpack", "coreml", "vulkan"], ...] = ("xnnpack",)
+    convolutions: Literal["whole", "rows"] = "whole"
 
 
 class OnnxOptions(_Strict):

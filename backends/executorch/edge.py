@@ -81,7 +81,7 @@ def _key(program: Program, target: Target) -> tuple[str, str]:
 def _convert(program: Program, target: Target) -> Converted:
     precise = to_precision(program, target.precision)
     ready = precise.program.copy()
-    legalise(ready, target.executorch.partitioners[0] if target.executorch.partitioners else None)
+    legalise(ready, target.executorch)
     asked = {name: partitioners(ready, target) for name in ready.methods}
     # Edge validity means "core ATen only", narrower than what the runtime has kernels for: callers check kernels.
     config = EdgeCompileConfig(_check_ir_validity=False)

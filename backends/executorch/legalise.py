@@ -15,21 +15,22 @@ from hycompile.builder import Builder
 from hycompile.program import Program
 from hycompile.ranks import reduce_ranks
 from hycompile.schema import is_call, operator_name
+from hycompile.target import ExecutorchOptions
 
 
-def legalise(program: Program, partitioner: str | None) -> None:
+def legalise(program: Program, options: ExecutorchOptions) -> None:
     """Rewrite, in place, what would otherwise compute another function, fall out of the delegate or not be lowered.
 
     Args:
         program: in the precision it will have on the device.
-        partitioner: the first the target asks for: the forms of operators follow what it takes.
+        options: the forms of operators follow what its first partitioner takes.
     """
     untie_weights(program)
     widen_reductions(program)
-    if partitioner == "xnnpack":
+    if options.partitioners[:1] == ("xnnpack",):
         for method in program.methods.values():
             reduce_ranks(method.graph, XNN_MAX_TENSOR_DIMS)
-        to_xnnpack_forms(program)
+        to_xnnpack_forms(program, options)
     expand_group_norm(program)
     expand_gelu(program)
     flatten_softmax(program)

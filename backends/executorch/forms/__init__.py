@@ -12,6 +12,7 @@ from hycompile.backends.executorch.forms.averages import (
 )
 from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
 from hycompile.backends.executorch.forms.group_norm import expand_image_norm
+from hycompile.backends.executorch.forms.kernel_rows import split_kernel_rows
 from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
 from hycompile.backends.executorch.forms.multipliers import split_depth_multiplier
 from hycompile.backends.executorch.forms.pieces import slice_pieces
@@ -21,6 +22,7 @@ from hycompile.backends.executorch.forms.vector_norm import expand_vector_norm
 from hycompile.backends.executorch.forms.wide_kernels import split_wide_depthwise
 from hycompile.program import Program
 from hycompile.rewrite import Rule, apply
+from hycompile.target import ExecutorchOptions
 
 # The channel norm comes before the layer norm that is a part of it.
 RULES: tuple[Rule, ...] = (
@@ -41,9 +43,9 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def to_xnnpack_forms(program: Program) -> None:
-    """Rewrite, in place, everything that has a form XNNPACK takes."""
+def to_xnnpack_forms(program: Program, options: ExecutorchOptions) -> None:
+    """Rewrite, in place, everything that has a form XNNPACK takes, and what has a faster one on the device."""
     slice_pieces(program)
     float_scalars(program)
-    for rule in RULES:
+    for rule in (*RULES, split_kernel_rows) if options.convolutions == "rows" else RULES:
         apply(rule, program)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ from hycompile.backends.executorch.forms.averages import (
 )
 from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
 from hycompile.backends.executorch.forms.group_norm import expand_image_norm
+from hycompile.backends.executorch.forms.kernel_rows import split_kernel_rows
 from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
 from hycompile.backends.executorch.forms.multipliers import split_depth_multiplier
 from hycompile.backends.executorch.forms.products import expand_matmul
@@ -28,9 +30,9 @@ from hycompile.builder import Value, call
 from hycompile.capture import capture
 from hycompile.errors import ParityError
 from hycompile.parity import Proof
-from hycompile.pattern import Any, Arg, Call
+from hycompile.pattern import Any, Arg, Call, Const
 from hycompile.program import Program
-from hycompile.rewrite import Rule, apply, rule
+from hycompile.rewrite import Rule, apply, require, rule
 from hycompile.text import graph_text
 from tests.backends.executorch.form_models import (
     Attention,
@@ -48,6 +50,7 @@ from tests.backends.executorch.form_models import (
 QKV = ((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 6))
 EMPTY_ROW = torch.zeros(5, 7).masked_fill(torch.eye(5)[0].bool()[:, None], -math.inf)
 IMAGE = ((2, 6, 9, 9),)
+CHANNELS = ((2, 48, 6, 7),)
 HALF = torch.float16
 
 
@@ -97,6 +100,10 @@ def _refused(rule: Rule, make: Callable[[], nn.Module], shapes: tuple[tuple[int,
         (split_wide_depthwise, lambda: nn.Conv2d(6, 6, 7, groups=6), IMAGE, None, "its padding is [0, 0], not 3"),
         (split_wide_depthwise, lambda: nn.Conv2d(6, 6, 13, padding=6, groups=6), IMAGE, None,
          "two rows of its kernel have 26 taps, 25 fit"),
+        (split_kernel_rows, lambda: nn.Conv2d(48, 48, 1), CHANNELS, None, "it has one tap"),
+        (split_kernel_rows, lambda: nn.Conv2d(48, 48, (1, 6)), CHANNELS, None, "its kernel has 6 columns"),
+        (split_kernel_rows, lambda: nn.Conv2d(48, 32, 3), CHANNELS, None, "it has 48 and 32 channels, fewer than 48"),
+        (split_kernel_rows, lambda: nn.Conv2d(48, 48, 3), CHANNELS, HALF, "it computes in float16"),
         (expand_vector_norm, lambda: Normalised(-1, 1.0), ((2, 5, 6),), None, "its order is 1"),
         (expand_vector_norm, lambda: Normalised(-1), ((2, 5, 6),), HALF, "in float16 the squares may leave the range"),
         (broadcast_operand, ExpandedAlone, (*IMAGE, (2, 6, 1, 1)), None, "comes from the expansion"),
@@ -124,6 +131,7 @@ LENGTH = torch.export.Dim("length", min=2, max=32)
         (expand_sum, lambda: Sum(-1, False), ((2, 5, 6),), ({2: LENGTH},), "are not all fixed"),
         (expand_vector_norm, lambda: Normalised(1), ((2, 5, 6),), ({1: LENGTH},), "are not all fixed"),
         (expand_image_norm, lambda: nn.GroupNorm(1, 6), IMAGE, ({2: LENGTH},), "are not all fixed"),
+        (split_kernel_rows, lambda: nn.Conv2d(48, 48, 3, padding=1), CHANNELS, ({2: LENGTH},), "are not all fixed"),
     ],
 )
 def test_dynamic_refusal(
@@ -168,12 +176,37 @@ def pool_without_padding_counted(pool: Value, x: Value) -> Value:
     return call("aten.avg_pool2d", x, pool["kernel_size"], pool["stride"], pool["padding"], False, False)
 
 
+@rule(
+    Call("aten.conv2d", input=Any("x"), weight=Const("w"), bias=None, padding=[0, 0], groups=1),
+    source="a mistake: a convolution is a correlation, its kernel is not turned around",
+)
+def rows_in_reverse(x: Value, w: Tensor) -> Value:
+    """w * x = sum_r w[:, :, -1 - r] x[r : r + h], which turns the kernel around."""
+    require(w.shape[2] > 1, "it has one row")
+    rows = x.shape[2] - w.shape[2] + 1
+    parts = [
+        call("aten.conv2d", call("aten.slice.Tensor", x, 2, row, row + rows), w[:, :, [w.shape[2] - 1 - row]])
+        for row in range(w.shape[2])
+    ]
+    return functools.reduce(lambda total, part: call("aten.add.Tensor", total, part), parts)
+
+
+@pytest.mark.parametrize(
+    "conv", [nn.Conv2d(48, 48, 3, 2), nn.Conv2d(48, 48, 3, dilation=2), nn.Conv2d(48, 48, 3, groups=2)]
+)
+def test_other_convolutions_are_not_split(conv: nn.Conv2d) -> None:
+    program = capture(conv.eval(), (torch.randn(CHANNELS[0]),))
+    report = apply(split_kernel_rows, program)
+    assert (report.hits, report.refusals) == (0, [])
+
+
 @pytest.mark.parametrize(
     ("wrong", "make", "shapes"),
     [
         (norm_without_centring, lambda: nn.LayerNorm(6, elementwise_affine=False), ((2, 5, 6),)),
         (attention_without_scale, Attention, QKV),
         (pool_without_padding_counted, lambda: nn.AvgPool2d(3, 2, 1), IMAGE),
+        (rows_in_reverse, lambda: nn.Conv2d(48, 48, 3, bias=False), CHANNELS),
     ],
 )
 def test_wrong_variant_is_seen(wrong: Rule, make: Callable[[], nn.Module], shapes: tuple[tuple[int, ...], ...]) -> None:

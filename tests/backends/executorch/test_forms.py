@@ -21,6 +21,7 @@ from hycompile.backends.executorch.forms.averages import (
 )
 from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
 from hycompile.backends.executorch.forms.group_norm import expand_image_norm
+from hycompile.backends.executorch.forms.kernel_rows import split_kernel_rows
 from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
 from hycompile.backends.executorch.forms.multipliers import split_depth_multiplier
 from hycompile.backends.executorch.forms.pieces import slice_pieces
@@ -52,6 +53,7 @@ Golden = Callable[[str, str, str], None]
 QKV = ((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 6))
 PARTLY = torch.zeros(5, 7).masked_fill(torch.ones(5, 7).triu(2).bool(), -math.inf)
 IMAGE = ((2, 6, 8, 8),)
+CHANNELS = ((2, 48, 6, 7),)
 
 
 def _norm(norm: nn.LayerNorm | nn.GroupNorm) -> nn.Module:
@@ -85,6 +87,9 @@ RULES: list[tuple[Rule, str, Callable[[], nn.Module], tuple[tuple[int, ...], ...
     (split_depth_multiplier, "without_bias", lambda: DoubledChannels(bias=False), IMAGE),
     (split_wide_depthwise, "seven", lambda: nn.Conv2d(6, 6, 7, padding=3, groups=6), IMAGE),
     (split_wide_depthwise, "nine_by_two", lambda: nn.Conv2d(6, 6, 9, 2, 4, groups=6, bias=False), IMAGE),
+    (split_kernel_rows, "three_by_three", lambda: nn.Conv2d(48, 48, 3, padding=1), CHANNELS),
+    (split_kernel_rows, "without_bias_or_padding", lambda: nn.Conv2d(48, 64, (2, 1), bias=False), CHANNELS),
+    (split_kernel_rows, "one_row", lambda: nn.Conv2d(48, 48, (1, 3), padding=(0, 2)), CHANNELS),
     (expand_vector_norm, "last", lambda: Normalised(-1), ((2, 5, 6),)),
     (expand_vector_norm, "tokens", lambda: Normalised(1), ((2, 5, 6),)),
     (broadcast_operand, "context", ExpandedContext, (*IMAGE, (2, 6, 1, 1))),
