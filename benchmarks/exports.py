@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
+
+_FOLDERS = re.compile(r"(?<![\w./])/(?:[^\s/:]+/)+")
 
 
 def export(module: nn.Module, args: tuple[Any, ...]) -> Any:
@@ -53,8 +56,9 @@ def coreml_package(module: nn.Module, args: tuple[Any, ...], folder: Path, devic
 
 
 def one_line(error: BaseException) -> str:
-    """Type and innermost message of an error, short enough for a table's footnote."""
+    """Type and innermost message of an error, short enough for a table's footnote, with files but not their folders."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
+    message = _FOLDERS.sub("", lines[0]) if lines else "no message"
+    return f"{type(error).__name__}: {message}"[:300]

@@ -12,6 +12,7 @@ from benchmarks.coverage.records import BACKENDS, RESULTS, Book, Cell, Outcome, 
 from benchmarks.coverage.render import render
 from benchmarks.coverage.run import main, plan
 from benchmarks.coverage.worker import JOB, Attempt
+from benchmarks.exports import one_line
 from benchmarks.messages import Job
 from benchmarks.models import MODELS
 from benchmarks.supervise import attempt_all
@@ -157,3 +158,19 @@ def test_one_model_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     before = results.stat().st_mtime_ns
     main(chosen)
     assert results.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("", "ValueError: no message"),
+        ("\n  first\nsecond", "ValueError: first"),
+        (
+            "no passes: /home/me/.venv/lib/timm/mobilevit.py:400:0: error",
+            "ValueError: no passes: mobilevit.py:400:0: error",
+        ),
+        ("1/2 of a/b, see https://a.b/c/d", "ValueError: 1/2 of a/b, see https://a.b/c/d"),
+    ],
+)
+def test_reasons_name_files_but_no_folders(message: str, line: str) -> None:
+    assert one_line(ValueError(message)) == line
