@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hycompile.backends.executorch.forms.attention import expand_attention
 from hycompile.backends.executorch.forms.averages import (
+    average_whole_image,
     drop_ceil_mode,
     expand_average_pool1d,
     expand_mean,
@@ -12,12 +13,15 @@ from hycompile.backends.executorch.forms.averages import (
 )
 from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
 from hycompile.backends.executorch.forms.group_norm import expand_image_norm
+from hycompile.backends.executorch.forms.hard_sigmoid import expand_hardsigmoid
 from hycompile.backends.executorch.forms.kernel_rows import split_kernel_rows
 from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
+from hycompile.backends.executorch.forms.maxima import expand_amax
 from hycompile.backends.executorch.forms.multipliers import split_depth_multiplier
 from hycompile.backends.executorch.forms.pieces import slice_pieces
 from hycompile.backends.executorch.forms.products import expand_matmul
 from hycompile.backends.executorch.forms.scalars import float_scalars
+from hycompile.backends.executorch.forms.steps import slice_in_groups
 from hycompile.backends.executorch.forms.vector_norm import expand_vector_norm
 from hycompile.backends.executorch.forms.wide_kernels import split_wide_depthwise
 from hycompile.program import Program
@@ -36,9 +40,13 @@ RULES: tuple[Rule, ...] = (
     drop_ceil_mode,
     pad_before_pool,
     expand_average_pool1d,
+    average_whole_image,
     expand_mean,
     expand_sum,
     expand_vector_norm,
+    expand_amax,
+    expand_hardsigmoid,
+    slice_in_groups,
     broadcast_operand,
 )
 

@@ -33,13 +33,23 @@ def expand_mean(average: Value, x: Value, dims: list[int], keepdim: bool) -> Val
     size = x.shape[axis]
     require_fixed([size])
     require(x.dtype != torch.float16, "in float16 its sum may leave the range")
-    last = x if axis == rank - 1 else call("aten.transpose.int", x, axis, -1)
-    mean = call("aten.linear", last, torch.full((1, size), 1 / size, dtype=torch.float64))
-    if not keepdim:
-        # The transpose left the former last axis where the averaged one was: right order only if they are neighbours.
-        mean = call("aten.transpose.int", mean, axis, -1) if axis < rank - 2 else mean
-        return call("aten.reshape", mean, inferred(average.shape))
-    return mean if axis == rank - 1 else call("aten.transpose.int", mean, axis, -1)
+    return _weighted_sum(average, x, axis, 1 / size, keepdim)
+
+
+@rule(
+    Call("aten.adaptive_avg_pool2d", self=Any("x"), output_size=[1, 1]),
+    source="definition of adaptive pooling: one window is the whole image",
+)
+def average_whole_image(x: Value) -> Value:
+    """adaptive_avg_pool2d(x, 1) = mean(x, (2, 3), keepdim).
+
+    Given: global average pooling (CoAtNet's head).
+    Result: the mean. Left alone it becomes one with ``as_strided`` behind it where ``x`` lies channels last.
+
+    Refused for an image without a batch.
+    """
+    require(len(x.shape) == 4, "its input has {} axes", len(x.shape))
+    return call("aten.mean.dim", x, [2, 3], True)
 
 
 @rule(
@@ -47,19 +57,31 @@ def expand_mean(average: Value, x: Value, dims: list[int], keepdim: bool) -> Val
     source="definition of the sum",
 )
 def expand_sum(total: Value, x: Value, dims: list[int] | None, keepdim: bool) -> Value:
-    """sum(x, -1) = linear(x, 1).
+    """sum(x, axis) = linear(x^T, 1).
 
-    Given: a sum over the last axis, of fixed size (MobileViTv2's context vectors).
-    Result: a linear with one output whose weights are 1.
+    Given: a sum over one axis of fixed size (MobileViTv2's context vectors, SwiftFormer's global query).
+    Result: a linear with one output whose weights are 1, the axis brought last.
 
-    Refused over other axes, for a dynamic size, and in float16, whose range it may leave.
+    Refused over several axes, for a dynamic size, and in float16, whose range it may leave.
     """
-    rank, size = len(x.shape), x.shape[-1]
-    require(dims is not None and [dim % rank for dim in dims] == [rank - 1], "it adds over {} of {} axes", dims, rank)
-    require_fixed([size])
+    rank = len(x.shape)
+    require(dims is not None and len(dims) == 1 and rank > 1, "it adds over {} of {} axes", dims, rank)
+    axis = dims[0] % rank
+    require_fixed([x.shape[axis]])
     require(x.dtype != torch.float16, "in float16 its sum may leave the range")
-    result = call("aten.linear", x, torch.ones(1, size))
-    return result if keepdim else call("aten.reshape", result, inferred(total.shape))
+    return _weighted_sum(total, x, axis, 1.0, keepdim)
+
+
+def _weighted_sum(whole: Value, x: Value, axis: int, weight: float, keepdim: bool) -> Value:
+    """The sum of ``weight * x`` along an axis as a linear with one output; ``whole`` has the shape it must have."""
+    rank = len(x.shape)
+    last = x if axis == rank - 1 else call("aten.transpose.int", x, axis, -1)
+    result = call("aten.linear", last, torch.full((1, x.shape[axis]), weight, dtype=torch.float64))
+    if not keepdim:
+        # The transpose left the former last axis where the summed one was: right order only if they are neighbours.
+        result = call("aten.transpose.int", result, axis, -1) if axis < rank - 2 else result
+        return call("aten.reshape", result, inferred(whole.shape))
+    return result if axis == rank - 1 else call("aten.transpose.int", result, axis, -1)
 
 
 @rule(

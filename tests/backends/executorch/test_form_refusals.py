@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hycompile.backends.executorch.forms.attention import expand_attention
 from hycompile.backends.executorch.forms.averages import (
+    average_whole_image,
     drop_ceil_mode,
     expand_average_pool1d,
     expand_mean,
@@ -22,8 +23,10 @@ from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
 from hycompile.backends.executorch.forms.group_norm import expand_image_norm
 from hycompile.backends.executorch.forms.kernel_rows import split_kernel_rows
 from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
+from hycompile.backends.executorch.forms.maxima import expand_amax
 from hycompile.backends.executorch.forms.multipliers import split_depth_multiplier
 from hycompile.backends.executorch.forms.products import expand_matmul
+from hycompile.backends.executorch.forms.steps import slice_in_groups
 from hycompile.backends.executorch.forms.vector_norm import expand_vector_norm
 from hycompile.backends.executorch.forms.wide_kernels import split_wide_depthwise
 from hycompile.builder import Value, call
@@ -46,6 +49,7 @@ from tests.backends.executorch.form_models import (
     Product,
     Sum,
 )
+from tests.high_ranks import Applied
 
 QKV = ((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 6))
 EMPTY_ROW = torch.zeros(5, 7).masked_fill(torch.eye(5)[0].bool()[:, None], -math.inf)
@@ -83,7 +87,12 @@ def _refused(rule: Rule, make: Callable[[], nn.Module], shapes: tuple[tuple[int,
         (expand_mean, lambda: Mean((2, 3), True), IMAGE, None, "it is a global average pooling"),
         (expand_mean, lambda: Mean((1, 2), False), ((2, 5, 6),), None, "it averages over axes [1, 2] of 3"),
         (expand_mean, lambda: Mean((1,), False), ((2, 5, 6),), HALF, "in float16 its sum may leave the range"),
-        (expand_sum, lambda: Sum(1, False), ((2, 5, 6),), None, "it adds over [1] of 3 axes"),
+        (expand_sum, lambda: Applied(lambda x: x.sum((1, 2))), ((2, 5, 6),), None, "it adds over [1, 2] of 3 axes"),
+        (average_whole_image, lambda: nn.AdaptiveAvgPool2d(1), ((6, 9, 9),), None, "its input has 3 axes"),
+        (expand_amax, lambda: Applied(lambda x: x.amax((1, 2))), ((2, 5, 6),), None, "it looks along axes [1, 2]"),
+        (expand_amax, lambda: Applied(lambda x: x.amax(1)), ((2, 17),), None, "its axis has 17 values, more than 16"),
+        (slice_in_groups, lambda: Applied(lambda x: x[:, 1:]), ((2, 5, 6),), None, "its step is 1"),
+        (slice_in_groups, lambda: Applied(lambda x: x[:, ::2]), ((1, 4, 1, 1, 1, 1),), None, "it has 6 dimensions"),
         (expand_sum, lambda: Sum(-1, False), ((2, 5, 6),), HALF, "in float16 its sum may leave the range"),
         (expand_average_pool1d, lambda: nn.AvgPool1d(4), ((2, 3, 9),), None,
          "windows of 4 with stride [4] and padding [0] do not tile 9"),
@@ -129,6 +138,8 @@ LENGTH = torch.export.Dim("length", min=2, max=32)
         (expand_matmul, Product, ((2, 3, 5, 4), (2, 3, 4, 6)), ({2: LENGTH}, None), "are not all fixed"),
         (expand_mean, lambda: Mean((1,), False), ((2, 5, 6),), ({1: LENGTH},), "are not all fixed"),
         (expand_sum, lambda: Sum(-1, False), ((2, 5, 6),), ({2: LENGTH},), "are not all fixed"),
+        (expand_amax, lambda: Applied(lambda x: x.amax(1)), ((2, 5, 6),), ({1: LENGTH},), "are not all fixed"),
+        (slice_in_groups, lambda: Applied(lambda x: x[:, ::2]), ((2, 5, 6),), ({2: LENGTH},), "are not all fixed"),
         (expand_vector_norm, lambda: Normalised(1), ((2, 5, 6),), ({1: LENGTH},), "are not all fixed"),
         (expand_image_norm, lambda: nn.GroupNorm(1, 6), IMAGE, ({2: LENGTH},), "are not all fixed"),
         (split_kernel_rows, lambda: nn.Conv2d(48, 48, 3, padding=1), CHANNELS, ({2: LENGTH},), "are not all fixed"),
@@ -200,12 +211,42 @@ def test_other_convolutions_are_not_split(conv: nn.Conv2d) -> None:
     assert (report.hits, report.refusals) == (0, [])
 
 
+@rule(
+    Call("aten.slice.Tensor", name="taken", self=Any("x"), dim=1, step=Arg("step")),
+    source="a mistake: groups and places in them change roles",
+)
+def first_values(taken: Value, x: Value, step: int) -> Value:
+    """x[::n] = x[:q], which is right for constant values only."""
+    require(step > 1, "its step is {}", step)
+    return call("aten.slice.Tensor", x, 1, 0, taken.shape[1])
+
+
+@rule(Call("aten.hardsigmoid", self=Any("x")), source="a mistake: clamped before it is moved")
+def hardsigmoid_clamped_early(x: Value) -> Value:
+    """hardsigmoid(x) = hardtanh(x, 0, 6) / 6, which is off by 1/2 at 0."""
+    return call("aten.mul.Tensor", call("aten.hardtanh", x, 0.0, 6.0), 1 / 6)
+
+
+@rule(
+    Call("aten.amax", self=Any("x"), dim=[1], keepdim=True),
+    source="a mistake: what lies between the first and the last value is not looked at",
+)
+def amax_of_ends(x: Value) -> Value:
+    """amax(x) = max(x[0], x[-1]), for axes of two."""
+    size = x.shape[1]
+    ends = [call("aten.slice.Tensor", x, 1, index, index + 1) for index in (0, size - 1)]
+    return call("aten.maximum", *ends)
+
+
 @pytest.mark.parametrize(
     ("wrong", "make", "shapes"),
     [
         (norm_without_centring, lambda: nn.LayerNorm(6, elementwise_affine=False), ((2, 5, 6),)),
         (attention_without_scale, Attention, QKV),
         (pool_without_padding_counted, lambda: nn.AvgPool2d(3, 2, 1), IMAGE),
+        (first_values, lambda: Applied(lambda x: x[:, ::2]), ((2, 8, 3),)),
+        (hardsigmoid_clamped_early, nn.Hardsigmoid, ((2, 5, 6),)),
+        (amax_of_ends, lambda: Applied(lambda x: x.amax(1, keepdim=True)), ((2, 3, 4),)),
         (rows_in_reverse, lambda: nn.Conv2d(48, 48, 3, bias=False), CHANNELS),
     ],
 )

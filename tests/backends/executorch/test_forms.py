@@ -13,6 +13,7 @@ from hycompile.artifact import Artifact
 from hycompile.backends.executorch import Executorch
 from hycompile.backends.executorch.forms.attention import expand_attention
 from hycompile.backends.executorch.forms.averages import (
+    average_whole_image,
     drop_ceil_mode,
     expand_average_pool1d,
     expand_mean,
@@ -21,12 +22,15 @@ from hycompile.backends.executorch.forms.averages import (
 )
 from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
 from hycompile.backends.executorch.forms.group_norm import expand_image_norm
+from hycompile.backends.executorch.forms.hard_sigmoid import expand_hardsigmoid
 from hycompile.backends.executorch.forms.kernel_rows import split_kernel_rows
 from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
+from hycompile.backends.executorch.forms.maxima import expand_amax
 from hycompile.backends.executorch.forms.multipliers import split_depth_multiplier
 from hycompile.backends.executorch.forms.pieces import slice_pieces
 from hycompile.backends.executorch.forms.products import expand_matmul
 from hycompile.backends.executorch.forms.scalars import float_scalars
+from hycompile.backends.executorch.forms.steps import slice_in_groups
 from hycompile.backends.executorch.forms.vector_norm import expand_vector_norm
 from hycompile.backends.executorch.forms.wide_kernels import split_wide_depthwise
 from hycompile.capture import capture
@@ -46,6 +50,7 @@ from tests.backends.executorch.form_models import (
     Sum,
     WholeNumbers,
 )
+from tests.high_ranks import Applied
 
 Build = Callable[..., Artifact]
 Golden = Callable[[str, str, str], None]
@@ -79,7 +84,17 @@ RULES: list[tuple[Rule, str, Callable[[], nn.Module], tuple[tuple[int, ...], ...
     (expand_mean, "first_of_four", lambda: Mean((-3,), False), IMAGE),
     (expand_mean, "last", lambda: Mean((-1,), False), ((2, 5, 6),)),
     (expand_sum, "last", lambda: Sum(-1, False), ((2, 5, 6),)),
+    (expand_sum, "tokens", lambda: Sum(1, False), ((2, 5, 6),)),
+    (expand_sum, "first_of_four", lambda: Sum(1, False), IMAGE),
+    (expand_sum, "channels_kept", lambda: Sum(1, True), IMAGE),
     (expand_sum, "last_kept", lambda: Sum(-1, True), ((2, 5, 6),)),
+    (average_whole_image, "image", lambda: nn.AdaptiveAvgPool2d(1), IMAGE),
+    (expand_amax, "pooled_queries", lambda: Applied(lambda x: x.amax(2)), ((2, 3, 4, 5, 6),)),
+    (expand_amax, "kept", lambda: Applied(lambda x: x.amax(-1, keepdim=True)), ((2, 5, 6),)),
+    (expand_hardsigmoid, "gate", nn.Hardsigmoid, ((2, 5, 6),)),
+    (slice_in_groups, "even", lambda: Applied(lambda x: x[:, ::2]), ((2, 8, 8, 3),)),
+    (slice_in_groups, "odd", lambda: Applied(lambda x: x[:, ::2]), ((2, 7, 7, 3),)),
+    (slice_in_groups, "from_the_end", lambda: Applied(lambda x: x[..., -5:7:3]), ((2, 3, 8),)),
     (expand_average_pool1d, "tokens", lambda: nn.AvgPool1d(4), ((2, 3, 8),)),
     (drop_ceil_mode, "tiling", lambda: nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), IMAGE),
     (pad_before_pool, "padded", lambda: nn.AvgPool2d(3, 2, 1), IMAGE),
