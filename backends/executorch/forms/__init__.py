@@ -13,6 +13,7 @@ from hycompile.backends.executorch.forms.averages import (
 )
 from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
 from hycompile.backends.executorch.forms.group_norm import expand_image_norm
+from hycompile.backends.executorch.forms.groups import split_groups
 from hycompile.backends.executorch.forms.hard_sigmoid import expand_hardsigmoid
 from hycompile.backends.executorch.forms.kernel_rows import split_kernel_rows
 from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
@@ -22,6 +23,7 @@ from hycompile.backends.executorch.forms.pieces import slice_pieces
 from hycompile.backends.executorch.forms.products import expand_matmul
 from hycompile.backends.executorch.forms.scalars import float_scalars
 from hycompile.backends.executorch.forms.steps import slice_in_groups
+from hycompile.backends.executorch.forms.strided_rows import split_strided_rows
 from hycompile.backends.executorch.forms.vector_norm import expand_vector_norm
 from hycompile.backends.executorch.forms.wide_kernels import split_wide_depthwise
 from hycompile.program import Program
@@ -50,10 +52,13 @@ RULES: tuple[Rule, ...] = (
     broadcast_operand,
 )
 
+# Where matrix products are that much faster than convolutions. Groups come first: each becomes a dense convolution.
+ROWS: tuple[Rule, ...] = (split_groups, split_kernel_rows, split_strided_rows)
+
 
 def to_xnnpack_forms(program: Program, options: ExecutorchOptions) -> None:
     """Rewrite, in place, everything that has a form XNNPACK takes, and what has a faster one on the device."""
     slice_pieces(program)
     float_scalars(program)
-    for rule in (*RULES, split_kernel_rows) if options.convolutions == "rows" else RULES:
+    for rule in (*RULES, *ROWS) if options.convolutions == "rows" else RULES:
         apply(rule, program)

@@ -65,8 +65,9 @@ def expand_sum(total: Value, x: Value, dims: list[int] | None, keepdim: bool) ->
     Refused over several axes, for a dynamic size, and in float16, whose range it may leave.
     """
     rank = len(x.shape)
-    require(dims is not None and len(dims) == 1 and rank > 1, "it adds over {} of {} axes", dims, rank)
-    axis = dims[0] % rank
+    axes = dims or []
+    require(len(axes) == 1 and rank > 1, "it adds over axes {} of {}", axes or "all", rank)
+    axis = axes[0] % rank
     require_fixed([x.shape[axis]])
     require(x.dtype != torch.float16, "in float16 its sum may leave the range")
     return _weighted_sum(total, x, axis, 1.0, keepdim)

@@ -6,6 +6,8 @@ its input (IGEMM). On x86 that kernel reaches half of what its plain matrix prod
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -14,10 +16,13 @@ from hycompile.builder import Value, call
 from hycompile.pattern import Any, Call, Const
 from hycompile.rewrite import require, rule
 
-# Below, copying the input costs what the faster product gains.
-_CHANNELS = 48
+# With fewer, copying the image costs what the faster product gains.
+_INPUTS = 16
+_OUTPUTS = 32
+# Moved results are as wide as the outputs: below two for three inputs, moving them costs what the product gains.
+_OUTPUTS_PER_INPUT = 2 / 3
 # As many as XNNPACK concatenates at once.
-_COLUMNS = 5
+COLUMNS = 5
 
 
 @rule(
@@ -34,44 +39,61 @@ _COLUMNS = 5
     source="definition of convolution: a sum over taps, here one matrix product a kernel row",
 )
 def split_kernel_rows(conv: Value, x: Value, weight: Tensor, bias: Tensor | None) -> Value:
-    """w * x = sum_r W_r X[r : r + h]:  X[i, j] = cat_c x_padded[i, j + c],  W_r = cat_c w[:, :, r, c].
+    """w * x = sum_r down(W_r X, p - r):  X[j] = cat_c x[j + c - p],  W_r = cat_c w[:, :, r, c].
 
     Given: a dense convolution of several taps and stride 1, with as many channels as pay for the copies.
-    Result: the padded input side by side with itself, moved by one column at a time; a 1x1 convolution for every row of
-    the kernel reads it from one row further down; and their sum.
+    Result: the input side by side with itself, moved by one column at a time; a 1x1 convolution of it for every row of
+    the kernel; and the sum of the results, each moved down by the padding less the place of its row.
 
-    Refused for kernels of one tap or of more columns than XNNPACK concatenates, few channels, dynamic sizes, and
-    float16.
+    Refused for kernels of one tap or of more columns than XNNPACK concatenates, few channels, dynamic sizes, float16,
+    and padding that leaves a row of the kernel outside the image.
     """
     outputs, inputs, height, width = weight.shape
+    vertical, horizontal = conv["padding"]
     require(height * width > 1, "it has one tap")
-    require(width <= _COLUMNS, "its kernel has {} columns, {} are concatenated at once", width, _COLUMNS)
-    require(min(inputs, outputs) >= _CHANNELS, "it has {} and {} channels, fewer than {}", inputs, outputs, _CHANNELS)
+    require(width <= COLUMNS, "its kernel has {} columns, {} are concatenated at once", width, COLUMNS)
+    require(inputs >= _INPUTS, "it has {} input channels, fewer than {}", inputs, _INPUTS)
+    require(outputs >= _OUTPUTS, "it has {} output channels, fewer than {}", outputs, _OUTPUTS)
+    require(outputs >= _OUTPUTS_PER_INPUT * inputs, "it has {} outputs for {} inputs", outputs, inputs)
     require(x.dtype != torch.float16, "it computes in float16, of which nothing was measured")
     require_fixed(conv.shape)
     rows, columns = conv.shape[-2:]
-    beside = _side_by_side(_padded(x, conv["padding"]), width, columns)
-    total: Value | None = None
-    for row in range(height):
-        product = call(
-            "aten.conv2d",
-            call("aten.slice.Tensor", beside, 2, row, row + rows) if height > 1 else beside,
-            weight[:, :, row].transpose(1, 2).reshape(outputs, width * inputs, 1, 1),
-            None if row else bias,
+    size = x.shape[2]
+    places = [row - vertical for row in range(height)]
+    require(all(-rows < place < size for place in places), "a row of its kernel sees nothing but padding")
+    padded = call("aten.constant_pad_nd", x, [horizontal, horizontal, 0, 0]) if horizontal else x
+    beside = _side_by_side(padded, width, columns)
+    # The bias is added once everywhere: to the row of the kernel that no padding replaces, if there is one.
+    whole = next((row for row, place in enumerate(places) if place >= 0 and place + rows <= size), None)
+    products = [
+        _moved(
+            call(
+                "aten.conv2d",
+                beside,
+                weight[:, :, row].transpose(1, 2).reshape(outputs, width * inputs, 1, 1),
+                bias if row == whole else None,
+            ),
+            place,
+            rows,
         )
-        total = call("aten.add.Tensor", total, product) if total else product
-    assert total is not None
-    return total
-
-
-def _padded(x: Value, padding: list[int]) -> Value:
-    vertical, horizontal = padding
-    if not vertical and not horizontal:
-        return x
-    return call("aten.constant_pad_nd", x, [horizontal, horizontal, vertical, vertical])
+        for row, place in enumerate(places)
+    ]
+    total = reduce(lambda left, right: call("aten.add.Tensor", left, right), products)
+    if bias is None or whole is not None:
+        return total
+    return call("aten.add.Tensor", total, bias.reshape(1, outputs, 1, 1))
 
 
 def _side_by_side(x: Value, width: int, columns: int) -> Value:
     if width == 1:
         return x
     return call("aten.cat", [call("aten.slice.Tensor", x, 3, first, first + columns) for first in range(width)], 1)
+
+
+def _moved(x: Value, place: int, rows: int) -> Value:
+    """Rows ``place`` to ``place + rows`` of an image, zero where it has none."""
+    size = x.shape[2]
+    first, last = max(place, 0), min(place + rows, size)
+    kept = x if (first, last) == (0, size) else call("aten.slice.Tensor", x, 2, first, last)
+    above, below = first - place, place + rows - last
+    return call("aten.constant_pad_nd", kept, [0, 0, above, below]) if above or below else kept

@@ -21,12 +21,14 @@ from hycompile.backends.executorch.forms.averages import (
 )
 from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
 from hycompile.backends.executorch.forms.group_norm import expand_image_norm
+from hycompile.backends.executorch.forms.groups import split_groups
 from hycompile.backends.executorch.forms.kernel_rows import split_kernel_rows
 from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
 from hycompile.backends.executorch.forms.maxima import expand_amax
 from hycompile.backends.executorch.forms.multipliers import split_depth_multiplier
 from hycompile.backends.executorch.forms.products import expand_matmul
 from hycompile.backends.executorch.forms.steps import slice_in_groups
+from hycompile.backends.executorch.forms.strided_rows import split_strided_rows
 from hycompile.backends.executorch.forms.vector_norm import expand_vector_norm
 from hycompile.backends.executorch.forms.wide_kernels import split_wide_depthwise
 from hycompile.builder import Value, call
@@ -87,7 +89,7 @@ def _refused(rule: Rule, make: Callable[[], nn.Module], shapes: tuple[tuple[int,
         (expand_mean, lambda: Mean((2, 3), True), IMAGE, None, "it is a global average pooling"),
         (expand_mean, lambda: Mean((1, 2), False), ((2, 5, 6),), None, "it averages over axes [1, 2] of 3"),
         (expand_mean, lambda: Mean((1,), False), ((2, 5, 6),), HALF, "in float16 its sum may leave the range"),
-        (expand_sum, lambda: Applied(lambda x: x.sum((1, 2))), ((2, 5, 6),), None, "it adds over [1, 2] of 3 axes"),
+        (expand_sum, lambda: Applied(lambda x: x.sum((1, 2))), ((2, 5, 6),), None, "it adds over axes [1, 2] of 3"),
         (average_whole_image, lambda: nn.AdaptiveAvgPool2d(1), ((6, 9, 9),), None, "its input has 3 axes"),
         (expand_amax, lambda: Applied(lambda x: x.amax((1, 2))), ((2, 5, 6),), None, "it looks along axes [1, 2]"),
         (expand_amax, lambda: Applied(lambda x: x.amax(1)), ((2, 17),), None, "its axis has 17 values, more than 16"),
@@ -111,8 +113,20 @@ def _refused(rule: Rule, make: Callable[[], nn.Module], shapes: tuple[tuple[int,
          "two rows of its kernel have 26 taps, 25 fit"),
         (split_kernel_rows, lambda: nn.Conv2d(48, 48, 1), CHANNELS, None, "it has one tap"),
         (split_kernel_rows, lambda: nn.Conv2d(48, 48, (1, 6)), CHANNELS, None, "its kernel has 6 columns"),
-        (split_kernel_rows, lambda: nn.Conv2d(48, 32, 3), CHANNELS, None, "it has 48 and 32 channels, fewer than 48"),
+        (split_kernel_rows, lambda: nn.Conv2d(3, 48, 3), ((1, 3, 6, 7),), None, "it has 3 input channels"),
+        (split_kernel_rows, lambda: nn.Conv2d(48, 24, 3), CHANNELS, None, "it has 24 output channels, fewer than 32"),
+        (split_kernel_rows, lambda: nn.Conv2d(64, 32, 3), ((1, 64, 6, 7),), None, "it has 32 outputs for 64 inputs"),
+        (split_kernel_rows, lambda: nn.Conv2d(48, 48, (9, 1), padding=(2, 0)), CHANNELS, None,
+         "a row of its kernel sees nothing but padding"),
         (split_kernel_rows, lambda: nn.Conv2d(48, 48, 3), CHANNELS, HALF, "it computes in float16"),
+        (split_groups, lambda: nn.Conv2d(48, 48, 3), CHANNELS, None, "it has 1 groups"),
+        (split_groups, lambda: nn.Conv2d(64, 64, 1, groups=2), ((1, 64, 6, 7),), None, "it has one tap"),
+        (split_groups, lambda: nn.Conv2d(48, 48, 3, groups=3), CHANNELS, None, "its groups have 16 channels"),
+        (split_strided_rows, lambda: nn.Conv2d(48, 48, (1, 3), 2), CHANNELS, None, "its kernel is 1 by 3"),
+        (split_strided_rows, lambda: nn.Conv2d(48, 48, (2, 6), 2), CHANNELS, None, "its kernel has 6 columns"),
+        (split_strided_rows, lambda: nn.Conv2d(3, 48, 3, 2), ((1, 3, 6, 7),), None, "it has 3 input channels, fewer"),
+        (split_strided_rows, lambda: nn.Conv2d(24, 32, 3, 2), ((1, 24, 6, 7),), None, "it has 32 outputs for 24"),
+        (split_strided_rows, lambda: nn.Conv2d(48, 48, 3, 2), CHANNELS, HALF, "it computes in float16"),
         (expand_vector_norm, lambda: Normalised(-1, 1.0), ((2, 5, 6),), None, "its order is 1"),
         (expand_vector_norm, lambda: Normalised(-1), ((2, 5, 6),), HALF, "in float16 the squares may leave the range"),
         (broadcast_operand, ExpandedAlone, (*IMAGE, (2, 6, 1, 1)), None, "comes from the expansion"),
@@ -143,6 +157,8 @@ LENGTH = torch.export.Dim("length", min=2, max=32)
         (expand_vector_norm, lambda: Normalised(1), ((2, 5, 6),), ({1: LENGTH},), "are not all fixed"),
         (expand_image_norm, lambda: nn.GroupNorm(1, 6), IMAGE, ({2: LENGTH},), "are not all fixed"),
         (split_kernel_rows, lambda: nn.Conv2d(48, 48, 3, padding=1), CHANNELS, ({2: LENGTH},), "are not all fixed"),
+        (split_strided_rows, lambda: nn.Conv2d(48, 48, 3, 2, 1), CHANNELS, ({0: LENGTH},), "are not all fixed"),
+        (split_groups, lambda: nn.Conv2d(64, 64, 3, groups=2), ((2, 64, 6, 7),), ({0: LENGTH},), "are not all fixed"),
     ],
 )
 def test_dynamic_refusal(

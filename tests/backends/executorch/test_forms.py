@@ -22,6 +22,7 @@ from hycompile.backends.executorch.forms.averages import (
 )
 from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
 from hycompile.backends.executorch.forms.group_norm import expand_image_norm
+from hycompile.backends.executorch.forms.groups import split_groups
 from hycompile.backends.executorch.forms.hard_sigmoid import expand_hardsigmoid
 from hycompile.backends.executorch.forms.kernel_rows import split_kernel_rows
 from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, expand_layer_norm
@@ -31,6 +32,7 @@ from hycompile.backends.executorch.forms.pieces import slice_pieces
 from hycompile.backends.executorch.forms.products import expand_matmul
 from hycompile.backends.executorch.forms.scalars import float_scalars
 from hycompile.backends.executorch.forms.steps import slice_in_groups
+from hycompile.backends.executorch.forms.strided_rows import split_strided_rows
 from hycompile.backends.executorch.forms.vector_norm import expand_vector_norm
 from hycompile.backends.executorch.forms.wide_kernels import split_wide_depthwise
 from hycompile.capture import capture
@@ -105,6 +107,13 @@ RULES: list[tuple[Rule, str, Callable[[], nn.Module], tuple[tuple[int, ...], ...
     (split_kernel_rows, "three_by_three", lambda: nn.Conv2d(48, 48, 3, padding=1), CHANNELS),
     (split_kernel_rows, "without_bias_or_padding", lambda: nn.Conv2d(48, 64, (2, 1), bias=False), CHANNELS),
     (split_kernel_rows, "one_row", lambda: nn.Conv2d(48, 48, (1, 3), padding=(0, 2)), CHANNELS),
+    (split_kernel_rows, "padding_in_every_row", lambda: nn.Conv2d(48, 48, (2, 1), padding=(2, 0)), CHANNELS),
+    (split_groups, "three", lambda: nn.Conv2d(96, 96, 3, padding=1, groups=3), ((2, 96, 6, 7),)),
+    (split_groups, "without_bias", lambda: nn.Conv2d(64, 96, 3, groups=2, bias=False), ((1, 64, 6, 7),)),
+    (split_strided_rows, "three_by_three", lambda: nn.Conv2d(24, 48, 3, 2, 1), ((2, 24, 8, 6),)),
+    (split_strided_rows, "odd_image", lambda: nn.Conv2d(24, 48, 3, 2, 1, bias=False), ((2, 24, 7, 9),)),
+    (split_strided_rows, "patches", lambda: nn.Conv2d(24, 48, 2, 2), ((2, 24, 7, 9),)),
+    (split_strided_rows, "five_by_four", lambda: nn.Conv2d(24, 48, (5, 4), 2, (2, 1)), ((1, 24, 9, 8),)),
     (expand_vector_norm, "last", lambda: Normalised(-1), ((2, 5, 6),)),
     (expand_vector_norm, "tokens", lambda: Normalised(1), ((2, 5, 6),)),
     (broadcast_operand, "context", ExpandedContext, (*IMAGE, (2, 6, 1, 1))),
