@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from executorch.backends.xnnpack.utils.xnnpack_constants import XNN_MAX_TENSOR_DIMS
+from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from hycompile.attributes import put_tensor, storage_key, tensor_at
+from hycompile.attributes import put_tensor, storage_key, tensor_at, used_tensors
 from hycompile.backends.executorch.expand_gelu import expand_gelu
 from hycompile.backends.executorch.forms import to_xnnpack_forms
 from hycompile.backends.executorch.group_norm import expand_group_norm
@@ -34,6 +35,24 @@ def legalise(program: Program, options: ExecutorchOptions) -> None:
     expand_group_norm(program)
     expand_gelu(program)
     flatten_softmax(program)
+    copy_views(program)
+
+
+def copy_views(program: Program) -> int:
+    """Give every constant that is a part of a larger tensor memory of its own; returns how many were.
+
+    XNNPACK's serialiser writes such a weight from the start of the memory it lies in, wherever the part begins
+    (``node_visitor.py``), so that the layer silently computes with another part. State is no constant, and stays.
+    """
+    state, copies = state_names(program), dict[object, Tensor]()
+    for method in program.methods.values():
+        for name, tensor in used_tensors(method.graph).items():
+            if name not in state and tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size():
+                key = storage_key(tensor)
+                if key not in copies:
+                    copies[key] = tensor.clone()
+                put_tensor(method.graph, name, copies[key])
+    return len(copies)
 
 
 def untie_weights(program: Program) -> int:

@@ -101,4 +101,5 @@ def _side_by_side(line: Value, width: int, columns: int, sizes: tuple[int, int, 
         both = 2 * first + 1 < width
         seen = pairs if both else call("aten.slice.Tensor", pairs, 2, 0, channels)
         pieces.append(call("aten.slice.Tensor", seen, 1, first, first + columns))
-    return call("aten.reshape", call("aten.cat", pieces, 2), [batch, high * columns, width * channels])
+    beside = call("aten.cat", pieces, 2) if len(pieces) > 1 else pieces[0]
+    return call("aten.reshape", beside, [batch, high * columns, width * channels])

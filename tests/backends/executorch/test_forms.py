@@ -39,6 +39,7 @@ from hycompile.capture import capture
 from hycompile.parity import Proof, execute, relative_error
 from hycompile.program import Program
 from hycompile.rewrite import Rule, apply
+from hycompile.target import ExecutorchOptions
 from hycompile.text import graph_text
 from tests.backends.executorch.form_models import (
     Attention,
@@ -147,7 +148,7 @@ def test_form_is_delegated_whole(
     rule: Rule, case: str, make: Callable[[], nn.Module], shapes: tuple[tuple[int, ...], ...], build: Build
 ) -> None:
     program, inputs = _program(make, shapes)
-    artifact = build(program)
+    artifact = build(program, executorch=ExecutorchOptions(convolutions="rows"))
     assert (artifact.manifest.facts["delegates"], artifact.manifest.facts["outside"]) == (1, {})
     session = Executorch().open(artifact)
     assert relative_error(session.run(inputs), execute(program.methods["forward"], inputs).outputs) < 1e-5

@@ -1,4 +1,4 @@
-"""What stock ExecuTorch 1.5.1 gets wrong without an error: tied weights, softmax, tanh GELU, float16 reductions."""
+"""What stock ExecuTorch 1.5.1 gets wrong without an error: tied and cut weights, softmax, tanh GELU, float16 sums."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hycompile.artifact import Artifact
 from hycompile.backends.executorch import Executorch
@@ -53,8 +54,25 @@ def _equal_biases() -> tuple[nn.Module, Tensor]:
     return nn.Sequential(first, _norm(nn.BatchNorm2d(8)), second, _norm(nn.BatchNorm2d(8))), torch.randn(1, 8, 9, 9)
 
 
-@pytest.mark.parametrize("make", [_tied_conv2d, _tied_linear, _tied_conv1d, _equal_biases])
-def test_tied_weights_are_right(build: Build, make: Callable[[], tuple[nn.Module, Tensor]]) -> None:
+class _Halves(nn.Module):
+    """A convolution and a linear whose weights are the second halves of larger tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, shape in (("kernel", (16, 8, 3, 3)), ("matrix", (16, 9))):
+            self.register_buffer(name, torch.randn(shape)[8:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        image = functional.conv2d(x, self.get_buffer("kernel"), padding=1)
+        return functional.linear(image, self.get_buffer("matrix"))
+
+
+def _halves() -> tuple[nn.Module, Tensor]:
+    return _Halves(), torch.randn(1, 8, 9, 9)
+
+
+@pytest.mark.parametrize("make", [_tied_conv2d, _tied_linear, _tied_conv1d, _equal_biases, _halves])
+def test_tied_and_cut_weights_are_right(build: Build, make: Callable[[], tuple[nn.Module, Tensor]]) -> None:
     torch.manual_seed(0)
     model, x = make()
     model.eval().requires_grad_(False)
@@ -62,10 +80,11 @@ def test_tied_weights_are_right(build: Build, make: Callable[[], tuple[nn.Module
     assert relative_error(session.run([x]), [model(x)]) < 1e-5
 
 
-def test_stock_lowering_is_wrong() -> None:
-    """The day this fails, ExecuTorch is mended and ``legalise.py`` can go."""
+@pytest.mark.parametrize("make", [_tied_conv2d, _halves])
+def test_stock_lowering_is_wrong(make: Callable[[], tuple[nn.Module, Tensor]]) -> None:
+    """The day one fails, ExecuTorch is mended there, and its part of ``legalise.py`` can go."""
     torch.manual_seed(0)
-    model, x = _tied_conv2d()
+    model, x = make()
     model.eval().requires_grad_(False)
     with quiet_executorch():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
