@@ -76,6 +76,8 @@ class Backend(Protocol):
     """One runtime's code generator. Registered by entry point in the group ``hycompile.backends``.
 
     ``measurable`` is False where the host runs artifacts in a reference interpreter, whose speed means nothing.
+    A class may also have ``choices``: keys of its table in a device file whose values change speed and nothing else,
+    each with the values worth measuring (``hycompile tune``).
     """
 
     name: ClassVar[str]

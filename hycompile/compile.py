@@ -21,6 +21,7 @@ from hycompile.target import Precision, Target
 if TYPE_CHECKING:
     from hycompile.measure.sampling import Plan
     from hycompile.program import Program
+    from hycompile.tuning.recipe import Recipe
 
 _REPORT = TypeAdapter(BuildReport)
 Progress = Callable[[str], None]
@@ -38,6 +39,7 @@ class Request:
         precision: the device's own by default.
         plan: how to measure latency; None measures nothing.
         prove: check every pass in float64 too.
+        recipe: what ``hycompile tune`` chose; runtime, pipeline and precision are its own then.
     """
 
     source: str
@@ -47,6 +49,21 @@ class Request:
     precision: Precision | None = None
     plan: Plan | None = None
     prove: bool = True
+    recipe: Recipe | None = None
+
+    def target(self) -> Target:
+        """The device as this request wants it.
+
+        Raises:
+            DeviceError: no such device, or the recipe is for another one.
+        """
+        if self.recipe is not None:
+            return self.recipe.apply(choose_target(self.device))
+        return choose_target(self.device, self.precision, self.pipeline)
+
+    def runtime_names(self, target: Target) -> list[str]:
+        """Backend names in the order they are built."""
+        return [self.recipe.runtime] if self.recipe is not None else list(self.runtimes or target.runtimes)
 
 
 @dataclass
@@ -68,9 +85,7 @@ def build(request: Request, *, cache: Cache | None = None, progress: Progress = 
         HycompileError: the model, device, pipeline or a pass is at fault. A runtime that refuses or fails does not
             raise: its row of the report says so.
     """
-    job = _Build(
-        request, choose_target(request.device, request.precision, request.pipeline), cache or Cache(), progress
-    )
+    job = _Build(request, request.target(), cache or Cache(), progress)
     for runtime in _runtimes(job):
         registry.backend(runtime)
     name = _request_key(job)
@@ -132,7 +147,7 @@ def _build(job: _Build) -> BuildReport:
 
 
 def _runtimes(job: _Build) -> list[str]:
-    return list(job.request.runtimes or job.target.runtimes)
+    return job.request.runtime_names(job.target)
 
 
 def _runtime(job: _Build, name: str, original: Program, program: Program, pipeline: str) -> RuntimeReport:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hycompile.errors import DeviceError, Unsupported
+from hycompile.settings_file import did_you_mean, read_settings
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
     from torch import Tensor
 
     from hycompile.artifact import Artifact
@@ -48,7 +46,7 @@ def load_target(device: str) -> Target:
         return _parse(Path(device))
     table = known()
     if device not in table:
-        way_out = f"{_did_you_mean(device, table)}known: {', '.join(table)}, or a path to a .toml file"
+        way_out = f"{did_you_mean(device, table)}known: {', '.join(table)}, or a path to a .toml file"
         raise DeviceError(f"device {device!r}", "no such device", way_out)
     return _parse(table[device])
 
@@ -61,20 +59,9 @@ def choose_target(device: str | Target, precision: Precision | None = None, pipe
 
 
 def _parse(path: Path) -> Target:
-    from pydantic import ValidationError
-
     from hycompile.target import Target
 
-    try:
-        table = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise DeviceError(f"device file {path}", "no such file", "`hycompile devices` lists what is known") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DeviceError(f"device file {path}", f"cannot be read ({error})", "correct the file") from None
-    try:
-        target = Target.model_validate(table)
-    except ValidationError as error:
-        raise _explain(path, error, Target) from None
+    target = read_settings(path, Target, "device file", "`hycompile devices show host` shows a complete one")
     _check_runtimes(path, target)
     return target
 
@@ -85,41 +72,8 @@ def _check_runtimes(path: Path, target: Target) -> None:
     registered = registry.names("backends")
     for runtime in target.runtimes:
         if runtime not in registered:
-            way_out = f"{_did_you_mean(runtime, registered)}known: {', '.join(registered)}"
+            way_out = f"{did_you_mean(runtime, registered)}known: {', '.join(registered)}"
             raise DeviceError(f"device file {path}, key 'runtimes' = {runtime!r}", "no such runtime", way_out)
-
-
-def _explain(path: Path, error: ValidationError, model: type[BaseModel]) -> DeviceError:
-    """What is wrong with a device file, in one line."""
-    # A misspelt key is both unknown and missing: the unknown one says more.
-    first = min(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
-    location = tuple(str(part) for part in first["loc"])
-    seen = f"device file {path}, key {'.'.join(location)!r}"
-    if first["type"] == "extra_forbidden":
-        keys = _keys(model, location[:-1])
-        return DeviceError(seen, "no such key", f"{_did_you_mean(location[-1], keys)}known: {', '.join(keys)}")
-    if first["type"] == "missing":
-        return DeviceError(seen, "missing", "add it; `hycompile devices show host` shows a complete file")
-    return DeviceError(f"{seen} = {first['input']!r}", first["msg"].lower(), "correct the value")
-
-
-def _keys(model: type[BaseModel], location: Sequence[str]) -> list[str]:
-    """Keys that the table at ``location`` of a file for ``model`` may have."""
-    from typing import get_args
-
-    fields: dict[str, Any] = dict(model.model_fields)
-    for part in location:
-        if part.isdigit():
-            continue
-        annotation = fields[part].annotation
-        inner = next(iter(get_args(annotation)), annotation)
-        fields = dict(inner.model_fields)
-    return list(fields)
-
-
-def _did_you_mean(word: str, words: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}? " if close else ""
 
 
 class Device(Protocol):

@@ -50,7 +50,7 @@ class Unsupported(HycompileError):  # noqa: N818 - reads as what it says
 
 
 class DeviceError(HycompileError):
-    """A device is unknown, its file is wrong, or it vanished."""
+    """A device is unknown, its file or a recipe for it is wrong, or it vanished."""
 
     exit_code = 7
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,12 +30,14 @@ class Pass(ABC):
     """One step of a pipeline. Subclasses are frozen dataclasses whose fields are options: str, int, float or bool.
 
     ``requires`` names passes that must stand earlier in the pipeline. ``budget`` is the relative error a lossy pass
-    declares; None means exact, held to rounding.
+    declares; None means exact, held to rounding. ``choices`` names options whose values change speed and nothing else,
+    with the values worth measuring (``hycompile tune``).
     """
 
     name: ClassVar[str]
     requires: ClassVar[tuple[str, ...]] = ()
     budget: ClassVar[float | None] = None
+    choices: ClassVar[Mapping[str, tuple[str | int | bool, ...]]] = {}
 
     @abstractmethod
     def run(self, program: Program, check: Check) -> list[RuleReport]:

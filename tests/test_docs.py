@@ -23,7 +23,7 @@ PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 CONCEPTS = {
     *("program", "normal-form", "rules", "pipelines", "passes", "backends"),
-    *("devices", "parity", "float16", "cache", "cli", "measuring", "security"),
+    *("devices", "parity", "float16", "cache", "cli", "measuring", "tuning", "security"),
 }
 
 

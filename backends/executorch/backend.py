@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -29,6 +30,7 @@ class Executorch:
 
     name: ClassVar[str] = "executorch"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16")
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"convolutions": ("whole", "rows")}
 
     def missing(self, target: Target) -> str | None:
         """None when the partitioners the target asks for can be imported; otherwise what to install."""

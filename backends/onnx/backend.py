@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +32,7 @@ class Onnx:
 
     name: ClassVar[str] = "onnx"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16")
+    choices: ClassVar[Mapping[str, tuple[int, ...]]] = {"opset": (18, 20)}
 
     def missing(self, target: Target) -> str | None:
         """None when exporter and runtime are installed; otherwise which package is not."""

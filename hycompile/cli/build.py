@@ -16,6 +16,7 @@ from hycompile.files import copy_folder, write_text
 
 if TYPE_CHECKING:
     from hycompile.reports import BuildReport
+    from hycompile.tuning.recipe import Recipe
 
 _OUTPUT = Path("hycompile-out")
 _STYLES = {"proved": "green", "built": "blue", "refused": "yellow", "failed": "red"}
@@ -27,6 +28,9 @@ def build(
     runtime: Annotated[list[str] | None, typer.Option(help="Only this runtime; repeatable.")] = None,
     pipeline: Annotated[str | None, typer.Option(metavar="TEXT", help="Passes, instead of the device's own.")] = None,
     precision: Annotated[Literal["fp32", "fp16"] | None, typer.Option(help="Instead of the device's own.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What `hycompile tune` chose: runtime, passes, precision.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: hycompile-out/MODEL-DEVICE.")] = None,
     measure: Annotated[bool, typer.Option(help="Measure what can run here.")] = True,
     threads: Annotated[int, typer.Option(min=1, help="Intra-operator threads while measuring.")] = 1,
@@ -42,13 +46,13 @@ def build(
     from hycompile.cache import Cache
     from hycompile.compile import Request
     from hycompile.compile import build as run
-    from hycompile.device import load_target
     from hycompile.measure.sampling import Plan
     from hycompile.report.page import render
 
-    target = load_target(device)
+    chosen = _recipe(recipe, runtime, pipeline, precision)
     plan = Plan(threads=threads) if measure else None
-    request = Request(model, device, runtime, pipeline, precision, plan)
+    request = Request(model, device, runtime, pipeline, precision, plan, recipe=chosen)
+    target = request.target()
     with working() as say:
         report = run(request, cache=Cache(cache), progress=say)
         folder = out or _OUTPUT / f"{_file_name(report.program)}-{target.name}"
@@ -63,6 +67,16 @@ def build(
     if failure is not None:
         # The document on stdout tells it already; a second one would be one too many.
         raise typer.Exit(report_failure(failure, as_json=False))
+
+
+def _recipe(path: Path | None, *instead: object) -> Recipe | None:
+    if path is None:
+        return None
+    if any(instead):
+        raise typer.BadParameter("it says runtime, passes and precision itself", param_hint="--recipe")
+    from hycompile.tuning.recipe import load_recipe
+
+    return load_recipe(path)
 
 
 def _file_name(program: str) -> str:

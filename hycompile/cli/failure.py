@@ -22,7 +22,7 @@ Exit codes:
   4    a pass or pipeline is unknown or wrong
   5    parity: something computes another function than the model
   6    unsupported by the target, or its toolchain is missing
-  7    the device is unknown or its file is wrong
+  7    the device is unknown, or its file or a recipe is wrong
   8    an artifact cannot be written or read
   130  interrupted
 """

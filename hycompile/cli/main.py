@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hycompile.cli import build, devices, doctor, emit, explain, measure, models, passes
+from hycompile.cli import build, devices, doctor, emit, explain, measure, models, passes, tune
 from hycompile.cli.failure import EXIT_CODES, INTERRUPTED, report_failure
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command("build")(build.build)
 app.command("measure")(measure.measure)
+app.command("tune")(tune.tune)
 app.command("explain")(explain.explain)
 app.command("emit")(emit.emit)
 app.command("models")(models.models)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -63,6 +64,7 @@ class FuseConvAttention(RulePass):
 
     name: ClassVar[str] = "fuse-conv-attention"
     rules: ClassVar[tuple[Rule, ...]] = (*RECOVER, *OTHER_FORMS, split_projection, *FOLDS)
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"qkv": ("split", "keep")}
     qkv: str = "split"
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,6 +29,7 @@ class Layout(Pass):
 
     name: ClassVar[str] = "layout"
     rules: ClassVar[tuple[Rule, ...]] = (compose_moves,)
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"target": tuple(TARGETS)}
     target: str = "generic"
 
     def __post_init__(self) -> None:

@@ -23,6 +23,9 @@ Cli = Callable[..., Any]
     [
         (["build", "x", "--device", "pixel9"], 7, "did you mean 'pixel-9'?"),
         (["devices", "show", "nothing.toml"], 7, "no such file"),
+        (["build", "x", "--device", "host", "--recipe", "nothing.toml"], 7, "`hycompile tune` writes one"),
+        (["tune", "nextvit_smal", "--device", "host", "--runtime", "onnx"], 3, "nextvit_small"),
+        (["tune", "x", "--device", "host", "--runtime", "coreml"], 6, "tune on the device itself"),
         (["biuld"], 2, "Did you mean 'build'?"),
         (["build", "x"], 2, "Missing option '--device'"),
         (["build", "x", "--device", "host", "--precision", "fp8"], 2, "fp8"),

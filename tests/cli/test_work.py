@@ -114,3 +114,23 @@ def test_emit(cli: Cli, toy: str, tmp_path: Path) -> None:
     assert "linalg." in path.read_text()
     assert "batch_norm" not in path.read_text()
     assert "func.func" in cli("emit", toy, "--to", "torch").out
+
+
+def test_a_recipe_is_tuned_and_replayed(cli: Cli, toy: str, tmp_path: Path) -> None:
+    arguments = ("--device", "host", "--runtime", "onnx", "--runs", "6", "--seconds", "0.5")
+    ran = cli("tune", toy, *arguments)
+    assert ran.code == 0, ran.err
+    path = tmp_path / "make-host-onnx.toml"
+    assert f"hycompile build {toy} --device host --recipe {path.name}" in ran.out
+    assert "onnx.opset" in ran.out
+    document = cli("tune", toy, *arguments, "--out", "other.toml", "--json").document
+    assert (document["runtime"], document["recipe"]) == ("onnx", str(tmp_path / "other.toml"))
+    built = cli("build", toy, "--device", "host", "--recipe", str(path), "--no-measure", "--json")
+    assert built.code == 0, built.err
+    assert [row["runtime"] for row in built.document["runtimes"]] == ["onnx"]
+
+
+def test_a_recipe_with_what_it_says_itself_is_wrong_usage(cli: Cli, toy: str) -> None:
+    ran = cli("build", toy, "--device", "host", "--recipe", "any.toml", "--runtime", "onnx")
+    assert ran.code == 2
+    assert "--recipe: it says runtime, passes and precision itself" in ran.err
