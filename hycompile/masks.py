@@ -13,6 +13,10 @@ from torch.fx import GraphModule, Node
 from hycompile.program import constant
 from hycompile.schema import bind, is_call
 
+# exp(MASKED + logit - max) is 0 in float32 and float16 for any sane logit, and unlike minus infinity it passes through
+# every vectorised exponential as a number; it is in float16's range.
+MASKED = -3e4
+
 # What these make of finite inputs is finite, and they make NaN, not a mask, of infinite ones.
 _FINITE = (
     "aten.linear",
@@ -75,6 +79,12 @@ def masked_row_in(mask: Tensor, name: str = "mask") -> str | None:
     if bool(rows.all()):
         return None
     return f"{name} masks all keys in {int((~rows).sum())} of {rows.numel()} rows"
+
+
+def additive(mask: Tensor) -> Tensor:
+    """A known mask, boolean or added to the logits, as one to add that has no infinities."""
+    added = torch.zeros(mask.shape).masked_fill(~mask, MASKED) if mask.dtype == torch.bool else mask
+    return added.clamp(min=MASKED)
 
 
 def _infinite_source(module: GraphModule, node: Node, done: set[Node]) -> str | None:

@@ -131,6 +131,7 @@ def convert(method: Method, precision: Precision, target: Any, path: Path) -> Co
                 convert_to="mlprogram",
                 minimum_deployment_target=target,
                 compute_precision=_compute_precision(ct, precision, wide),
+                pass_pipeline=_passes(ct),
                 skip_model_load=True,
                 package_dir=str(path),
             )
@@ -142,6 +143,15 @@ def convert(method: Method, precision: Precision, target: Any, path: Path) -> Co
                 "coremltools", f"cannot convert ({type(error).__name__}: {text})", "rewrite that part of the model"
             ) from error
     return Converted(interface, hits, tuple(node.name for node in wide))
+
+
+def _passes(ct: Any) -> Any:
+    """coremltools' own passes, and before them ours."""
+    from hycompile.backends.coreml.norms import NAME
+
+    pipeline = ct.PassPipeline.DEFAULT
+    pipeline.insert_pass(0, NAME)
+    return pipeline
 
 
 def _compute_precision(ct: Any, precision: Precision, wide: list[Node]) -> Any:

@@ -9,6 +9,7 @@ from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from hycompile.attributes import put_tensor, state_writes, tensor_at
+from hycompile.backends.coreml.attention import take_in_swaps
 from hycompile.builder import Builder, Value
 from hycompile.program import Method
 from hycompile.ranks import rank, reduce_ranks
@@ -23,6 +24,7 @@ def legalise(method: Method) -> dict[str, int]:
     module = method.graph
     hits = {
         "expand_gelu_tanh": expand_gelu_tanh(module),
+        "take_in_swaps": take_in_swaps(module),
         "matrix_operands": matrix_operands(module),
         "reduce_ranks": reduce_ranks(module, MAX_RANK),
         "separate_outputs": separate_outputs(module),

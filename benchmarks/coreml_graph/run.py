@@ -23,9 +23,10 @@ from benchmarks.coreml_graph.records import RESULTS, Record, load, save
 from benchmarks.coreml_graph.render import render
 from benchmarks.models import MODELS
 from benchmarks.supervise import ROOT
+from hycompile.device import load_target
 from hycompile.files import write_text
 
-PIPELINE = "normalise,reparameterise,layout{target=coreml}"
+PIPELINE = load_target("iphone-16").pipeline
 SIDES = ("stock", "ours")
 
 

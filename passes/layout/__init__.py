@@ -10,6 +10,8 @@ from typing import ClassVar
 from hycompile.passes.layout.choose_layouts import NAME, choose_layouts
 from hycompile.passes.layout.compose_moves import compose_moves
 from hycompile.passes.layout.cost import TARGETS, Weights, move_operators, moved_bytes
+from hycompile.passes.layout.ends import NAME as ENDS
+from hycompile.passes.layout.ends import swap_ends
 from hycompile.pipeline import Check, Pass
 from hycompile.program import Program
 from hycompile.reports import RuleReport
@@ -23,8 +25,8 @@ class Layout(Pass):
     """Data moves less between image and token form: see the two rules.
 
     ``target`` says what moves cost: ``generic`` counts the elements copied; ``coreml`` sets an operator equal to more
-    of them; ``xnnpack`` knows that images lie channels-last there. The report shows bytes and operators moved, before
-    and after.
+    of them, and has layer norm and attention over any axis; ``xnnpack`` knows that images lie channels-last there. The
+    report shows bytes and operators moved, before and after.
     """
 
     name: ClassVar[str] = "layout"
@@ -53,8 +55,12 @@ class Layout(Pass):
             hits += found
             if found:
                 check(program, chosen)
+        ends = RuleReport(ENDS)
+        ends.hits = sum(swap_ends(method.graph, TARGETS[self.target]) for method in program.methods.values())
+        if ends.hits:
+            check(program, ends)
         chosen.facts |= _facts(program, "after")
-        return [*reports.values(), chosen]
+        return [*reports.values(), chosen, ends] if TARGETS[self.target].anywhere else [*reports.values(), chosen]
 
 
 def _choose(program: Program, weights: Weights, report: RuleReport) -> int:

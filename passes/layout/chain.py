@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.fx import Node
 
+from hycompile.builder import Value
 from hycompile.passes.layout.move import Move, identity, permuting, reshaping
 from hycompile.schema import bind, is_call
 
@@ -21,6 +22,7 @@ RESHAPES = (
 )
 PERMUTES = ("aten.permute", "aten.transpose.int")
 MOVES = RESHAPES + PERMUTES
+_TAKEN_IN = "taken_in"
 
 
 def static_shape(node: Node) -> tuple[int, ...] | None:
@@ -30,9 +32,20 @@ def static_shape(node: Node) -> tuple[int, ...] | None:
     return tuple(sizes) if all(isinstance(size, int) and size > 0 for size in sizes) else None
 
 
+def give_away(permute: Value) -> Value:
+    """Mark a permute as one that an operator next to it takes in: on the target it is none."""
+    permute.node.meta[_TAKEN_IN] = True
+    return permute
+
+
+def is_taken_in(node: Node) -> bool:
+    """Whether :func:`give_away` was told so."""
+    return _TAKEN_IN in node.meta
+
+
 def move_of(node: Node) -> Move | None:
-    """What a node moves, if it is a reshape or permute of known sizes."""
-    if not is_call(node, *MOVES):
+    """What a node moves, if it is a reshape or permute of known sizes that is not taken in."""
+    if not is_call(node, *MOVES) or is_taken_in(node):
         return None
     bound = bind(node)
     source: Node = bound["self"]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from torch.fx import Graph, GraphModule, Node
 
 from hycompile.builder import Builder, Value
 from hycompile.passes.layout.chain import MOVES
 from hycompile.passes.layout.cost import Weights
-from hycompile.passes.layout.movable import Layout, kind_of
-from hycompile.passes.layout.move import Move, reshaping
+from hycompile.passes.layout.ends import swappable
+from hycompile.passes.layout.kinds import kind_of
+from hycompile.passes.layout.movable import Layout
+from hycompile.passes.layout.move import Move, permuting, reshaping
 from hycompile.passes.layout.region import Region
 from hycompile.passes.layout.uses import Use, Uses
 from hycompile.rewrite import erase_dead
@@ -30,40 +33,58 @@ def choose_layouts(module: GraphModule, weights: Weights) -> int:
     Returns:
         How many operators changed layout.
     """
-    total, changed = 0, 1
-    while changed:
-        changed = 0
-        uses, tried = Uses.of(module), set[object]()
-        for node in list(module.graph.nodes):
-            if node._erased or not is_call(node, *MOVES):
-                continue
-            found = _change(module, uses, weights, node, tried)
-            if found:
-                changed += found
-                uses, tried = Uses.of(module), set[object]()
-        total += changed
+    total, found = 0, _found(module, weights)
+    while found:
+        total += _apply(module, found)
+        found = _found(module, weights)
     return total
 
 
-def _change(module: GraphModule, uses: Uses, weights: Weights, node: Node, tried: set[object]) -> int:
-    """Try every layout that a move suggests, for what makes its source and for what uses its result."""
-    for use in [use for use in uses.by_argument.get(node, []) if use.move is not None and not use.move.is_identity]:
-        for layout, seed in _candidates(use):
-            if (layout, seed) in tried:
-                continue
-            region = Region.around(module, uses, layout, seed, weights)
-            tried.update((layout, member) for member in [seed, *region.needs])
-            chosen = region.choose() if region.needs else set[Node]()
-            if chosen:
-                _Rewriter(module, region, chosen).run()
-                return len(chosen)
-    return 0
+@dataclass(frozen=True)
+class _Change:
+    """Operators of a region that change layout, and what is saved."""
+
+    region: Region
+    changed: set[Node]
+    gain: int
 
 
-def _candidates(use: Use) -> Iterable[tuple[Layout, Node]]:
-    """Layouts that would make the move needless, with the free dimension at each end of what arrives whole."""
+def _found(module: GraphModule, weights: Weights) -> list[_Change]:
+    """Every region that gains by one of the layouts that moves suggest; what gains most comes first."""
+    uses, tried, found = Uses.of(module), set[object](), list[_Change]()
+    attention = swappable(module) if weights.anywhere else {}
+    for node in module.graph.nodes:
+        for use in uses.by_argument.get(node, []) if is_call(node, *MOVES) else []:
+            for layout, seed in _candidates(use, weights):
+                if (layout, seed) in tried:
+                    continue
+                region = Region.around(module, uses, layout, seed, weights, attention)
+                tried.update((layout, member) for member in [seed, *region.needs])
+                changed, gain = region.choose()
+                if changed:
+                    found.append(_Change(region, changed, gain))
+    return sorted(found, key=lambda change: -change.gain)
+
+
+def _apply(module: GraphModule, found: Iterable[_Change]) -> int:
+    """Make the changes that have nothing to do with one made before; returns how many operators they are."""
+    touched, total = set[Node](), 0
+    for change in found:
+        reached = change.region.reached()
+        if touched.isdisjoint(reached):
+            _Rewriter(module, change.region, change.changed).run()
+            touched |= reached
+            total += len(change.changed)
+    return total
+
+
+def _candidates(use: Use, weights: Weights) -> Iterable[tuple[Layout, Node]]:
+    """Layouts that would make the move needless, with the free dimension at each end of what arrives whole.
+
+    Where a target computes over channels anywhere, tokens may have theirs first too.
+    """
     move = use.move
-    if move is None:
+    if move is None or move.is_identity:
         return
     for base, seed in ((move.inverse(), use.user), (move, use.origin)):
         rank = len(base.source)
@@ -72,6 +93,8 @@ def _candidates(use: Use) -> Iterable[tuple[Layout, Node]]:
             yield Layout(base, axis), seed
             if axis is not None and base.axes()[axis] == 1 and len(base.target) == 3:
                 yield Layout(_as_image(base), axis), seed
+        if weights.anywhere and rank == 3:
+            yield Layout(_as_image(permuting(base.source, (0, 2, 1))), 2), seed
 
 
 def _as_image(base: Move) -> Move:
@@ -107,7 +130,7 @@ class _Rewriter:
         self.module.recompile()
 
     def _rebuild(self, node: Node) -> None:
-        kind, uses = kind_of(node), self.region.uses.by_user.get(node, [])
+        kind, uses = kind_of(node, self.region.kinds), self.region.uses.by_user.get(node, [])
         if kind is None:
             raise AssertionError(f"{node.name} is in a region, so it changes layout")
         values = {use.argument: self._argument(use) for use in uses}

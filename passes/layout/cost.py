@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 from torch.fx import Node
 
-from hycompile.passes.layout.chain import MOVES, PERMUTES, move_of
+from hycompile.passes.layout.chain import MOVES, PERMUTES, is_taken_in, move_of
+from hycompile.passes.layout.move import Move
 from hycompile.program import Program
 from hycompile.schema import is_call
 
@@ -39,13 +40,19 @@ class Weights:
     Args:
         operator: one more operator. Chosen, not measured: it decides between forms that copy about the same.
         channels_last: images lie channels-last in memory, so that a move between an image and tokens is a view.
+        anywhere: layer norm is over any axis, and attention takes and gives its last two axes either way round.
     """
 
     operator: int
     channels_last: bool = False
+    anywhere: bool = False
+
+    def of(self, move: Move) -> int:
+        """What a move costs."""
+        return 2 * move.elements + self.operator * len(move.steps())
 
 
-TARGETS = {"generic": Weights(64), "coreml": Weights(1024), "xnnpack": Weights(64, channels_last=True)}
+TARGETS = {"generic": Weights(64), "coreml": Weights(1024, anywhere=True), "xnnpack": Weights(64, channels_last=True)}
 
 
 def moved_bytes(program: Program) -> int:
@@ -55,7 +62,7 @@ def moved_bytes(program: Program) -> int:
 
 def move_operators(program: Program) -> int:
     """How many operators compute nothing."""
-    return sum(is_call(node, *MOVES, *COPIES) for node in _calls(program))
+    return sum(is_call(node, *MOVES, *COPIES) and not is_taken_in(node) for node in _calls(program))
 
 
 def _calls(program: Program) -> Iterable[Node]:
@@ -68,7 +75,8 @@ def _node_bytes(node: Node) -> int:
         return 2 * _size_bytes(node.meta["val"])
     move = move_of(node)
     if move is None:
-        return 2 * _size_bytes(node.meta["val"]) if is_call(node, *PERMUTES) else 0
+        copied = is_call(node, *PERMUTES) and not is_taken_in(node)
+        return 2 * _size_bytes(node.meta["val"]) if copied else 0
     return 2 * move.elements * node.meta["val"].element_size()
 
 

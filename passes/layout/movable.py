@@ -133,58 +133,6 @@ def _moved(module: GraphModule, node: Node, move: Move | None) -> Tensor:
     return tensor
 
 
-class ChannelMix(Movable):
-    """linear(m(x), W) = m(conv2d(x, W as 1 x 1)): a matrix on the channels of every position, wherever these lie."""
-
-    operators = ("aten.linear", "aten.conv2d")
-
-    def needs(self, module: GraphModule, node: Node, layout: Layout) -> Needs | None:
-        bound = bind(node)
-        source: Node = bound["input"]
-        tensors = [constant(module, bound["weight"]), constant(module, bound["bias"])]
-        if tensors[0] is None or (tensors[1] is None and bound["bias"] is not None) or not _pointwise(node, tensors[0]):
-            return None
-        channels = len(layout.base.source) - 1 if is_call(node, "aten.linear") else 1
-        move = layout.of(static_shape(source))
-        fits = layout.axis == channels and (layout.ends_last or layout.is_image)
-        return {source: move} if move is not None and fits else None
-
-    def build(self, build: Builder, node: Node, layout: Layout, values: Mapping[Node, Value]) -> Value:
-        bound = bind(node)
-        operator = "aten.linear" if layout.ends_last else "aten.conv2d"
-        weight: Any = bound["weight"]
-        if not is_call(node, operator):
-            tensor = constant(build.module, weight)
-            assert tensor is not None
-            weight = tensor.flatten(1) if layout.ends_last else tensor[:, :, None, None]
-        return build.call(operator, values[bound["input"]], weight, bound["bias"])
-
-
-def _pointwise(node: Node, weight: Tensor) -> bool:
-    """Whether every position is computed from itself only, all channels from all."""
-    if is_call(node, "aten.linear"):
-        return True
-    bound = bind(node)
-    still = all(step == 1 for step in bound["stride"]) and not any(bound["padding"])
-    return still and bound["groups"] == 1 and tuple(weight.shape[2:]) == (1, 1)
-
-
-class LastNorm(Movable):
-    """layer_norm(m(x)) = m(layer_norm(x)) over channels that lie last in both."""
-
-    operators = ("aten.layer_norm",)
-
-    def needs(self, module: GraphModule, node: Node, layout: Layout) -> Needs | None:
-        bound = bind(node)
-        move = layout.of(static_shape(node))
-        last = layout.axis == len(layout.base.source) - 1 and layout.ends_last
-        return {bound["input"]: move} if move is not None and last and len(bound["normalized_shape"]) == 1 else None
-
-    def build(self, build: Builder, node: Node, layout: Layout, values: Mapping[Node, Value]) -> Value:
-        bound = bind(node)
-        return build.call("aten.layer_norm", *(values.get(value, value) for value in bound.values()))
-
-
 class AlongAxis(Movable):
     """softmax, slice: along a dimension that arrives whole, along it in its new place."""
 
@@ -223,13 +171,3 @@ class Concatenation(Movable):
 
     def build(self, build: Builder, node: Node, layout: Layout, values: Mapping[Node, Value]) -> Value:
         return build.call("aten.cat", [values[tensor] for tensor in bind(node)["tensors"]], layout.end)
-
-
-KINDS: tuple[Movable, ...] = (ChannelMix(), LastNorm(), AlongAxis(), Concatenation(), Elementwise())
-
-
-def kind_of(node: Node) -> Movable | None:
-    """How a node changes layout; None if it does not."""
-    if node.op != "call_function" or static_shape(node) is None:
-        return None
-    return next((kind for kind in KINDS if kind.takes(node)), None)

@@ -9,7 +9,9 @@ from torch.fx import GraphModule, Node
 
 from hycompile.passes.layout.chain import static_shape
 from hycompile.passes.layout.cost import Weights
-from hycompile.passes.layout.movable import Layout, Needs, kind_of
+from hycompile.passes.layout.ends import Attention, cheapest
+from hycompile.passes.layout.kinds import ANYWHERE, KINDS, kind_of
+from hycompile.passes.layout.movable import Layout, Movable, Needs
 from hycompile.passes.layout.move import Move
 from hycompile.passes.layout.uses import Use, Uses
 
@@ -28,21 +30,30 @@ class Region:
     Args:
         layout: the other layout.
         needs: for each operator the moves its arguments arrive with when it has changed.
+        attention: whose ends are swapped for nothing.
     """
 
     uses: Uses
     layout: Layout
     needs: dict[Node, Needs]
     weights: Weights
+    attention: Attention
+
+    @property
+    def kinds(self) -> tuple[Movable, ...]:
+        """The operators that can change layout on the target."""
+        return ANYWHERE if self.weights.anywhere else KINDS
 
     @classmethod
-    def around(cls, module: GraphModule, uses: Uses, layout: Layout, seed: Node, weights: Weights) -> Region:
+    def around(
+        cls, module: GraphModule, uses: Uses, layout: Layout, seed: Node, weights: Weights, attention: Attention
+    ) -> Region:
         """The largest region that holds ``seed``; empty if that cannot change."""
-        region = cls(uses, layout, {}, weights)
+        region = cls(uses, layout, {}, weights, attention)
         pending = deque([seed])
         while pending and len(region.needs) < _LARGEST:
             node = pending.popleft()
-            kind = kind_of(node)
+            kind = kind_of(node, region.kinds)
             if node in region.needs or kind is None or layout.of(static_shape(node)) is None:
                 continue
             needs = kind.needs(module, node, layout)
@@ -67,15 +78,24 @@ class Region:
             move = move.then(self.needs[use.user][use.argument])
         return move
 
-    def choose(self) -> set[Node]:
-        """The operators that should change: what no single change makes cheaper, from all or from none of them."""
-        best, least = set[Node](), self._cost(set(), set(self.needs))
+    def reached(self) -> set[Node]:
+        """Every operator of the region and next to it."""
+        before = {use.origin for node in self.needs for use in self.uses.by_user.get(node, [])}
+        return before | {use.user for origin in before | set(self.needs) for use in self.uses.by_origin.get(origin, [])}
+
+    def choose(self) -> tuple[set[Node], int]:
+        """The operators that should change, and what that saves.
+
+        They are what no single change makes cheaper, from all or from none of them.
+        """
+        kept = least = self._cost(set(), set(self.needs))
+        best = set[Node]()
         for start in (set(self.needs), set[Node]()):
             changed = self._improved(start)
             cost = self._cost(changed, set(self.needs))
             if cost < least:
                 best, least = changed, cost
-        return best
+        return best, kept - least
 
     def _improved(self, changed: set[Node]) -> set[Node]:
         """Change operators one by one, and again those next to a change, as long as the cost falls."""
@@ -110,6 +130,8 @@ class Region:
                 if use.user in changed or origin in changed:
                     return _NEVER
                 continue
+            if self.attention:
+                move = cheapest(self.uses, use, move, self.attention, self.weights).move
             if not self._is_free(use, move, changed):
                 copies[move.atoms, move.order] = 2 * move.elements
                 forms.add(move)

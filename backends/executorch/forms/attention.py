@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
 from hycompile.backends.executorch.forms.sizes import inferred, require_fixed
 from hycompile.builder import Value, call
-from hycompile.masks import masked_row_in
+from hycompile.masks import additive, masked_row_in
 from hycompile.pattern import Any, Arg, Call
 from hycompile.program import constant
 from hycompile.rewrite import require, rule
-
-# exp(MASKED + logit - max) is 0 in float32 and float16 for any sane logit, and unlike minus infinity it passes through
-# every vectorised exponential as a number; it is in float16's range.
-MASKED = -3e4
 
 
 @rule(
@@ -77,8 +72,7 @@ def _mask(attention: Value) -> Tensor | None:
     assert mask is not None
     reason = masked_row_in(mask, given.node.name)
     require(reason is None, "{}", reason)
-    added = torch.zeros(mask.shape).masked_fill(~mask, MASKED) if mask.dtype == torch.bool else mask
-    return added.clamp(min=MASKED)
+    return additive(mask)
 
 
 def _add(logits: Value, mask: Tensor, whole: list[int]) -> Value:

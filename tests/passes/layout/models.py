@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,3 +98,47 @@ def used_in_both(m: Function, x: Tensor) -> tuple[Tensor, ...]:
     x = m.padded(x)
     y = tokens(x).relu()
     return m.padded(image(y * 2)), m.norm(y)
+
+
+def attended(m: Function, x: Tensor) -> Tensor:
+    """Two heads of attention over the positions of an image, projected by convolutions."""
+    return _mixed(m, m.padded(x))
+
+
+def masked(m: Function, x: Tensor) -> Tensor:
+    """The same with a constant added to the logits."""
+    return _mixed(m, m.padded(x), attn_mask=m.up.bias.reshape(1, 16))
+
+
+def causal(m: Function, x: Tensor) -> Tensor:
+    """Every position sees those before it."""
+    return _mixed(m, m.padded(x), is_causal=True)
+
+
+def hidden_keys(m: Function, x: Tensor) -> Tensor:
+    """A mask that may hide every key of a query."""
+    return _mixed(m, m.padded(x), attn_mask=x[:, :1, :1, :1] > 0)
+
+
+def _mixed(m: Function, x: Tensor, **options: Any) -> Tensor:
+    batch, channels, _, _ = x.shape
+    q, k, v = (
+        tokens(layer(x)).reshape(batch, -1, 2, channels // 2).transpose(1, 2) for layer in (m.first, m.second, m.padded)
+    )
+    mixed = F.scaled_dot_product_attention(q, k, v, **options)
+    return m.padded(image(mixed.transpose(1, 2).reshape(batch, -1, channels)))
+
+
+def normed(m: Function, x: Tensor) -> Tensor:
+    """A layer norm over the channels of an image."""
+    return m.padded(image(m.norm(tokens(m.padded(x)))))
+
+
+def transformer(m: Function, x: Tensor) -> Tensor:
+    """MobileViT's: a block of attention and feed-forward over windows, between two convolutions."""
+    x = windows(m.padded(x).permute(0, 2, 3, 1))
+    y = m.norm(x)
+    q, k, v = (m.down(bend(m.up(y))).unflatten(2, (2, 4)).transpose(1, 2) for bend in (F.relu, F.gelu, F.silu))
+    x = x + m.down(m.up(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)))
+    x = x + m.down(F.gelu(m.up(m.norm(x))))
+    return m.padded(unwindowed(x).permute(0, 3, 1, 2))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from hycompile.builder import Builder, Value
 from hycompile.errors import ParityError, PassError
 from hycompile.parity import Proof
-from hycompile.passes.layout import Layout, movable
+from hycompile.passes.layout import Layout, channels, movable, region
 from hycompile.passes.layout.choose_layouts import choose_layouts
 from hycompile.passes.layout.compose_moves import compose_moves
 from hycompile.passes.layout.cost import TARGETS, move_operators, moved_bytes
@@ -53,7 +53,7 @@ CASES = [
     (pointwise_over_tokens, LAST, 3, 0),
     (along_axes, IMAGE, 5, 0),
     (gated, IMAGE, 3, 0),
-    (pooled, IMAGE, 6, 1),
+    (pooled, IMAGE, 9, 1),
     (used_in_both, IMAGE, 2, 1),
 ]
 
@@ -126,9 +126,9 @@ class _Unmoved(movable.Elementwise):
         return build.call(node.target, *(values.get(value, value) for value in node.args))  # type: ignore[arg-type]
 
 
-class _TransposedWeight(movable.ChannelMix):
+class _TransposedWeight(channels.ChannelMix):
     def build(self, build: Builder, node: Node, layout: movable.Layout, values: Mapping[Node, Value]) -> Value:
-        weight = movable.constant(build.module, bind(node)["weight"])
+        weight = channels.constant(build.module, bind(node)["weight"])
         assert weight is not None
         return build.call("aten.conv2d", values[bind(node)["input"]], weight.mT[:, :, None, None], bind(node)["bias"])
 
@@ -164,7 +164,7 @@ def test_parity_catches_it(
 ) -> None:
     program = captured(make(), torch.randn(shape))
     Pipeline((Layout(),))(program)
-    monkeypatch.setattr(movable, "KINDS", (wrong, *movable.KINDS))
+    monkeypatch.setattr(region, "KINDS", (wrong, *region.KINDS))
     with pytest.raises(ParityError) as caught:
         Pipeline((Layout(),))(program)
     assert str(caught.value).startswith("pass layout, rule choose_layouts: changed what the model computes")
