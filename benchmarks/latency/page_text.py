@@ -41,6 +41,9 @@ READING = """## How to read it
   idle, so that a pool that spins after its work is not charged to whoever comes next.
 - A sample is the time per execution of a batch. A ratio is the median over rounds of a contender's sample over ONNX
   Runtime's of the same round, in brackets its 95 % interval from order statistics. Below 1 is faster than ONNX Runtime.
+- Sittings are days apart, on virtual machines of one kind. What a second thread gains differs between them (ONNX
+  Runtime's takes 1.1 to 1.8 times less, other contenders' as unevenly): ratios of one thread compare across sittings,
+  those of two threads within one. When a cell was timed is in its conditions.
 - CPU time is of the whole process. Threads that wait by spinning are charged for it, between the executions of a batch
   too: with more than one thread it says what a contender costs, not how long it takes. Wall time does.
 - The rivals are ONNX Runtime, OpenVINO, LiteRT and torch.compile.
