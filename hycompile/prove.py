@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hycompile.attributes import used_tensors
 from hycompile.backend import Session
+from hycompile.errors import ParityError
 from hycompile.parity import execute, relative_error
 from hycompile.program import Method, Program
 from hycompile.target import Precision
@@ -43,6 +44,18 @@ def prove(session: Session, original: Program) -> float:
             float("inf") if missing else _worse(worst, max(relative_error([shown[key]], [state[key]]) for key in state))
         )
     return worst
+
+
+def require_parity(what: str, error: float, precision: Precision, way_out: str) -> None:
+    """Hold a relative error from :func:`prove` to the tolerance of the precision.
+
+    Raises:
+        ParityError: it is larger, or no number.
+    """
+    allowed = TOLERANCE[precision]
+    if not error <= allowed:
+        reason = f"computes something else than the model: relative error {error:.2e}, allowed {allowed:.0e}"
+        raise ParityError(what, reason, way_out)
 
 
 def draws(method: Method) -> list[tuple[Any, ...]]:

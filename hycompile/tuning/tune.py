@@ -10,14 +10,14 @@ from hycompile import registry
 from hycompile.cache import Cache, tool_versions
 from hycompile.compile import load_program
 from hycompile.device import choose_target
-from hycompile.errors import HycompileError, ParityError, Unsupported
+from hycompile.errors import HycompileError, Unsupported
 from hycompile.lowering import lower_cached, refuse_missing, refuse_obstacles
 from hycompile.measure.compare import Ratio, compare
 from hycompile.measure.conditions import load_average, read_conditions
 from hycompile.measure.latency import default_method, load
 from hycompile.measure.sampling import Plan
 from hycompile.pipeline import Pipeline
-from hycompile.prove import TOLERANCE, prove
+from hycompile.prove import prove, require_parity
 from hycompile.target import Precision, Target
 from hycompile.tuning.choices import Choice, RuntimeChoice, choices_for
 from hycompile.tuning.recipe import Evidence, Measured, Recipe, Trial
@@ -140,13 +140,8 @@ class _Bench:
         refuse_obstacles(backend, backend.obstacles(program, target))
         artifact, _ = lower_cached(program, backend, target, target.pipeline, self.cache)
         if artifact.digest not in self.proved:
-            error, allowed = prove(backend.open(artifact), self.original), TOLERANCE[target.precision]
-            if not error <= allowed:
-                raise ParityError(
-                    f"{self.runtime} artifact",
-                    f"computes something else than the model: relative error {error:.2e}, allowed {allowed:.0e}",
-                    "report it with the model",
-                )
+            error = prove(backend.open(artifact), self.original)
+            require_parity(f"{self.runtime} artifact", error, target.precision, "report it with the model")
             self.proved.add(artifact.digest)
         return artifact
 

@@ -34,6 +34,23 @@ def test_rows_compute_the_convolution(drawn: tuple[nn.Conv2d, tuple[int, int]], 
     conv, size = drawn
     program = capture(conv, (torch.randn(batch, conv.in_channels, *size),)).to(torch.float64)
     proof = Proof(program)
+    hit: set[str] = set()
     for rule in ROWS:
         if apply(rule, program).hits:
             assert proof.check(program, rule.name, budget=1e-12) <= 1e-12
+            hit.add(rule.name)
+    assert _expected(conv, size[0]) <= hit
+
+
+def _expected(conv: nn.Conv2d, rows: int) -> set[str]:
+    """The rule that must have taken a convolution, so that refusing everything is no way to pass."""
+    (height, width), inputs = conv.kernel_size, conv.in_channels // conv.groups
+    if conv.stride == (2, 2):
+        wide = conv.groups == 1 and inputs >= 24 and conv.out_channels >= 48
+        return {"split_strided_rows"} if wide and height > 1 and width > 1 else set()
+    if height * width == 1:
+        return set()
+    if conv.groups > 1:
+        return {"split_groups"} if inputs >= 32 else set()
+    # Else a row of the kernel lies outside the image wherever it is.
+    return {"split_kernel_rows"} if height <= rows + int(conv.padding[0]) else set()
