@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch._export.verifier import SpecViolationError
 
+import hycompile.recurrence  # noqa: F401 - declares the operators that a saved program may hold
 from hycompile.dynamic import dynamic_shapes_of
 from hycompile.errors import ArtifactError, CaptureError
 from hycompile.normal_form import normal_form

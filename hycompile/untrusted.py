@@ -33,7 +33,7 @@ _PAYLOAD = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
 # Names end up in Python source: nothing that could end a string or make a call.
 _NAME = re.compile(r"[\w./ +-]*")
 _OPERATOR = re.compile(
-    r"torch\.ops\.(aten|prims|quantized_decomposed|torchvision)\.\w+\.\w+"
+    r"torch\.ops\.(aten|prims|quantized_decomposed|torchvision|hycompile)\.\w+\.\w+"
     r"|torch\.ops\.higher_order\.(cond|while_loop|scan|wrap_with_set_grad_enabled|wrap_with_autocast)"
     r"|_operator\.(eq|ne|le|ge|lt|gt|neg|pos|mul|add|sub|floordiv|truediv|mod|pow|and_|or_|lshift|rshift|getitem)"
     r"|math\.trunc|torch\.sym_(not|int|float|ite|max|min|sqrt)"
