@@ -111,7 +111,14 @@ def load_program(source: str) -> Program:
         return capture(source)
     family, name = found
     built = family.build(name)
-    program = capture(built.module, built.args, built.kwargs, dynamic_shapes=built.dynamic_shapes, name=source)
+    program = capture(
+        built.module,
+        built.args,
+        built.kwargs,
+        dynamic_shapes=built.dynamic_shapes,
+        methods=built.methods,
+        name=source,
+    )
     program.provenance |= {"family": family.name, "model": name, "identity": family.identity(name)}
     return program
 

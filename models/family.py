@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from torch import nn
 
+    from hycompile.capture import Call
+
 
 @dataclass(frozen=True)
 class Description:
@@ -17,7 +19,7 @@ class Description:
     Args:
         name: the name ``build`` takes.
         family: name of its family.
-        input_shape: of the first example input.
+        input_shape: of the first example input: an image [N, C, H, W], or tokens [N, L].
         licence: SPDX identifier of the architecture's code, and of the weights where they are real.
         source: where architecture and weights come from.
         pretrained: True for real weights, False for seeded random ones.
@@ -33,12 +35,21 @@ class Description:
 
 @dataclass(frozen=True)
 class Built:
-    """A module in ``eval()`` with what ``hycompile.capture`` needs besides it."""
+    """A module in ``eval()`` with what ``hycompile.capture`` needs besides it.
+
+    Args:
+        module: the model.
+        args: example positional inputs of its ``forward``.
+        kwargs: example keyword inputs of its ``forward``.
+        dynamic_shapes: of these inputs, as for ``torch.export.export``.
+        methods: what is captured instead of ``forward``, where a model is several entry points over shared state.
+    """
 
     module: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
     dynamic_shapes: Any = None
+    methods: Mapping[str, Call] | None = None
 
 
 class Family(Protocol):
@@ -70,7 +81,7 @@ class Family(Protocol):
 
         Args:
             name: one of ``names()``.
-            resolution: height and width of the image; the model's own by default.
+            resolution: height and width of the image; the model's own by default. Families without images refuse it.
             seed: of random weights and example inputs.
 
         Raises:
