@@ -32,8 +32,10 @@ def put_tensor(module: nn.Module, name: str, tensor: Tensor) -> None:
 
 def storage_key(tensor: Tensor) -> tuple[object, ...]:
     """Equal for two names of one tensor: judge sharing by storage, not by name."""
+    storage = tensor.untyped_storage()
     return (
-        tensor.untyped_storage().data_ptr(),
+        # On the meta device every address is 0; the storage object tells them apart.
+        storage._cdata if tensor.is_meta else storage.data_ptr(),  # pyright: ignore[reportPrivateUsage]
         tensor.storage_offset(),
         tuple(tensor.shape),
         tuple(tensor.stride()),

@@ -78,7 +78,9 @@ class Const(Pattern):
             return captures
         wide = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
         known = captures.get(self.name, wide)
-        return captures | {self.name: wide} if known is not None and torch.equal(known, wide) else None
+        # Tensors on the meta device are equal only if they are one: they have no values.
+        same = known is wide or (known is not None and not wide.is_meta and torch.equal(known, wide))
+        return captures | {self.name: wide} if same else None
 
     def names(self) -> set[str]:
         return {self.name} if self.name else set()

@@ -151,6 +151,12 @@ class Program:
         return sha.hexdigest()
 
     @property
+    def on_meta(self) -> bool:
+        """Whether some tensor or example input is on torch's meta device: shapes without values, nothing to run."""
+        examples = [value for method in self.methods.values() for value in method.flat_inputs()]
+        return any(tensor.is_meta for tensor in (*self.tensors().values(), *examples))
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes of distinct weights and state: two names over one storage count once."""
         distinct = {storage_key(tensor): tensor for tensor in self.tensors().values()}

@@ -16,8 +16,9 @@ def share(methods: Iterable[Method]) -> None:
     """Bring the tensors of methods that were captured, loaded or rewritten apart together again, in place.
 
     A buffer that any method writes is state in all of them: ``get_attr`` nodes that only read it are marked, so that no
-    rule takes it for a constant. Constants equal bit for bit share storage, under their own names. A constant whose
-    name stands for another tensor in another method is renamed.
+    rule takes it for a constant. Constants equal bit for bit share storage, under their own names; on the meta device,
+    where there are no bits, only those that share it already. A constant whose name stands for another tensor in
+    another method is renamed.
     """
     _Sharing(list(methods)).run()
 
@@ -56,6 +57,8 @@ class _Sharing:
             node.target = free
 
     def _first_equal(self, tensor: Tensor) -> Tensor:
+        if tensor.is_meta:
+            return self.equal.setdefault(storage_key(tensor), [tensor])[0]
         start = bytes(_bits(tensor.detach().flatten()[:16]).tolist())
         alike = self.equal.setdefault((tensor.dtype, tuple(tensor.shape), start), [])
         for other in alike:

@@ -11,6 +11,7 @@ from torch import nn
 
 from hycompile import registry
 from hycompile.builder import Value, call
+from hycompile.capture import capture
 from hycompile.errors import ParityError, PassError
 from hycompile.options import make_pass
 from hycompile.pattern import Any, Call
@@ -205,3 +206,17 @@ class PingPong(RulePass):
 def test_rules_that_undo_each_other_end_with_an_error() -> None:
     with pytest.raises(PassError, match="pass 'ping-pong': does not end: its rules still hit after 100 rounds"):
         PingPong().run(_program(), lambda program, report: None)
+
+
+def test_program_on_meta_is_rewritten_and_nothing_is_claimed() -> None:
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)).eval()
+        program = capture(model, (torch.randn(1, 3, 8, 8),))
+    assert program.on_meta
+    assert not _program().on_meta
+    assert program.weight_bytes == 4 * ((27 + 1) * 4 + 4 * 4 + 2 * (4 * 4 + 4))
+    rewritten, report = Pipeline.parse("fold-batch-norm")(program)
+    assert count(rewritten, "aten.batch_norm") == 0
+    assert report.passes[0].hits == 1
+    assert (report.error_fp32, report.error_fp64) == (None, None)
+    assert report.passes[0].rules[0].error_fp32 is None
