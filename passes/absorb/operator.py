@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from hycompile.builder import Value, call, edit
+from hycompile.passes.absorb.readers import readers_of
 from hycompile.passes.affine import (
     CONVOLUTIONS,
     TRANSPOSED,
@@ -61,6 +62,12 @@ class LinearOperator:
         geometry = [value for name, value in a.items() if name not in ("input", "weight", "bias")]
         return call(self.node.target, Value(a["input"]), folded, bias, *geometry)  # type: ignore[arg-type]
 
+    def scale_output(self, affine: Affine) -> None:
+        """Change weight and bias so that it computes ``affine`` of what it computed."""
+        affine = affine.over(self.outputs)
+        bias = None if self.bias is None and not affine.shifts else output_bias(self.bias, affine)
+        edit(Value(self.node), weight=output_scaled(self.weight, affine, self.groups, self.transposed), bias=bias)
+
     def shifted_border(self, affine: Affine) -> bool:
         """Whether it reads zeros beyond a border that the map would have shifted."""
         return not is_call(self.node, "aten.linear") and is_padded(Value(self.node)) and affine.shifts
@@ -110,6 +117,7 @@ def linear_operator(node: Node, axis: int | None, subject: str, side: str) -> Li
 
 
 def _require_small_copy(node: Node, given: Node, weight: Tensor) -> None:
-    size, others = weight.numel() * weight.element_size(), len(given.users) - 1
+    readers = readers_of(node.graph.owning_module, given)  # type: ignore[arg-type]
+    size, others = weight.numel() * weight.element_size(), len(readers) - 1
     reason = "the weight of {} has {} other users, a changed copy takes {} bytes; the limit is {}"
     require(not others or size <= MAX_COPY_BYTES, reason, node.name, others, size, MAX_COPY_BYTES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from torch.fx import Node
 
 from hycompile.passes.affine import Affine
@@ -13,6 +15,7 @@ Axis = int | None
 """The axis the map's channels lie on; None for a map that is the same everywhere."""
 
 _SELECTIONS = ("aten.select.int", "aten.slice.Tensor", "aten.flip", "aten.roll", "aten.expand")
+_SPLITS = ("aten.split.Tensor", "aten.split_with_sizes")
 _POOLS = ("aten.avg_pool1d", "aten.avg_pool2d", "aten.avg_pool3d")
 
 
@@ -32,7 +35,7 @@ def passes_down(user: Node, source: Node, axis: Axis, affine: Affine) -> tuple[b
     if is_call(user, *_SELECTIONS):
         return _selected(user, axis)
     if axis is None:
-        return is_call(user, *MOVES), None
+        return is_call(user, *MOVES, *_SPLITS) or user.target is operator.getitem, None
     after = axis_after(user, axis)
     return after is not None, after
 
