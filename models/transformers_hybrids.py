@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import logging
-import warnings
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,36 +110,13 @@ def _variant(name: str) -> _Variant:
 
 def _classifier(variant: _Variant, size: int) -> Any:
     """``PREFIXForImageClassification`` with its own initial weights, sized for square images."""
-    from hycompile.models.torchvision_schemas import declare_missing_operators
+    from hycompile.models.transformers_import import transformers_class
 
-    declare_missing_operators()
-    with _quiet_import():
-        try:
-            import transformers
-        except ImportError as error:
-            raise CaptureError("transformers", f"cannot be imported ({error})", "pip install transformers") from error
-        model_class = getattr(transformers, f"{variant.prefix}ForImageClassification")
+    model_class = transformers_class(f"{variant.prefix}ForImageClassification")
     config_class = model_class.config_class
     default = getattr(config_class(), "image_size", None)
     image = {} if default is None else {"image_size": [size, size] if isinstance(default, (list, tuple)) else size}
     return model_class(config_class(num_labels=1000, **image, **variant.config))
-
-
-@contextmanager
-def _quiet_import() -> Generator[None]:
-    """transformers imports torchao where it is installed, which logs about optional kernels it does not find."""
-    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            # Deprecations inside torchao's own modules, at import.
-            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torchao\..*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 family = TransformersHybrids()
