@@ -35,13 +35,13 @@ def attempt_all(job: Job[A, O], attempts: Sequence[A], keep: Keep[A, O], limit_s
     left = list(attempts)
     while left:
         with tempfile.TemporaryFile() as said:
-            begun, ending = _one_worker(job, left, keep, limit_s, threads, said)
+            begun, how = _one_worker(job, left, keep, limit_s, threads, said)
             if not left:
                 return
             # The attempt it died in; before the first one began, the first.
             lost = begun or left[0]
             left.remove(lost)
-            keep(lost, job.lost(f"{ending}{_last_words(said)}"), 0.0)
+            keep(lost, job.lost(f"{how}{last_words(said)}"), 0.0)
 
 
 def _one_worker(
@@ -49,7 +49,7 @@ def _one_worker(
 ) -> tuple[A | None, str]:
     """Run a worker to its end, taking finished attempts out of ``left``; returns the one it died in, and how."""
     reading, writing = os.pipe()
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": _python_path()}
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": python_path()}
     process = subprocess.Popen(
         job.command(left, writing), pass_fds=[writing], stdout=said, stderr=said, env=environment
     )
@@ -68,7 +68,7 @@ def _one_worker(
                 begun = None
     code = process.wait()
     watchdog.stop()
-    return begun, f"took more than {limit_s:.0f} s and was ended" if watchdog.expired else _ending(code)
+    return begun, f"took more than {limit_s:.0f} s and was ended" if watchdog.expired else ending(code)
 
 
 class _Watchdog:
@@ -96,14 +96,15 @@ class _Watchdog:
         self.process.kill()
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
+    """How a process ended, from its exit code as ``Popen.wait`` gives it."""
     if code >= 0:
         return f"the process ended with exit code {code}"
     name = signal.Signals(-code).name
     return f"the process was ended by {name}" + (", for want of memory it seems" if name == "SIGKILL" else "")
 
 
-def _last_words(said: IO[bytes]) -> str:
+def last_words(said: IO[bytes]) -> str:
     """The last line the worker printed, which for a Python error is its message."""
     size = said.seek(0, os.SEEK_END)
     said.seek(max(0, size - 4000))
@@ -111,6 +112,6 @@ def _last_words(said: IO[bytes]) -> str:
     return f"; its last words: {lines[-1][:200]}" if lines else ""
 
 
-def _python_path() -> str:
+def python_path() -> str:
     """Where a worker finds this package, whatever folder the benchmark was started from."""
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))

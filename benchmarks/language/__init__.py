@@ -1,0 +1,1 @@
+"""Language hybrids beside other runtimes, with the same weights."""
