@@ -7,19 +7,18 @@ import math
 import torch
 from torch import Tensor
 
-_DOUBLINGS = 7
 
-
-def carry_affine(transition: Tensor, update: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+def carry_affine(transition: Tensor, update: Tensor, state: Tensor, doublings: int) -> tuple[Tensor, Tensor]:
     """The state before every segment, and after the last: ``S_{n+1} = A_n S_n + B_n`` with matrices ``A_n``.
 
-    The maps are composed by doubling (Hillis and Steele 1986). The number of doublings is a multiple of seven, so that
-    the graph is the same for 2 to 128 segments; what goes beyond the first segment composes with the identity.
+    The maps are composed by doubling (Hillis and Steele 1986), in a multiple of ``doublings`` steps, so that the graph
+    is the same for 2 to ``2^doublings`` segments; what reaches beyond the first segment composes with the identity.
 
     Args:
         transition: ``A``, [rows, segments, key width, key width].
         update: ``B``, [rows, segments, key width, value width].
         state: ``S_0``, [rows, key width, value width].
+        doublings: at least 1.
 
     Returns:
         ``S_n`` for every n, shaped like ``update``, and the last state like ``state``.
@@ -28,7 +27,7 @@ def carry_affine(transition: Tensor, update: Tensor, state: Tensor) -> tuple[Ten
     maps = torch.cat([transition, update], -1)
     identity = torch.eye(keys, keys + values, dtype=maps.dtype, device=maps.device)
     is_update = (torch.arange(keys + values, device=maps.device) >= keys).to(maps.dtype)
-    for doubling in range(_DOUBLINGS * math.ceil(math.log2(segments) / _DOUBLINGS)):
+    for doubling in range(doublings * math.ceil(math.log2(segments) / doublings)):
         neutral = identity.expand(rows, 2**doubling, keys, keys + values)
         earlier = torch.cat([neutral, maps], 1)[:, :segments]
         maps = maps[..., :keys] @ earlier + maps * is_update

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hycompile.recurrence.cache import cache_write
 from hycompile.recurrence.linear import linear_recurrence
 from hycompile.recurrence.selective import selective_scan
 
@@ -34,19 +35,3 @@ def causal_conv(
     rows = torch.arange(taps - 1, device=x.device).unsqueeze(1) + count
     picked = (rows == torch.arange(tokens + taps - 1, device=x.device)).to(x.dtype)
     return output, (picked @ window).transpose(1, 2)
-
-
-def cache_write(cache: Tensor, new: Tensor, start: Tensor, count: Tensor | None = None) -> Tensor:
-    """See :func:`hycompile.recurrence.cache_write`: each slot takes the newest token that falls to it, if one does.
-
-    Slot s takes the tokens ``r, r + slots, ...`` with ``r = (s - start) mod slots``; the last that counts stays.
-    """
-    slots, tokens = cache.shape[2], new.shape[2]
-    # Both operands of the remainder are positive: runtimes do not agree on its sign.
-    first = (torch.arange(slots, device=cache.device) + slots - start % slots) % slots
-    last = torch.full_like(start, tokens) if count is None else count
-    token = first
-    if tokens > slots:
-        token = first + (last - 1 - first).clamp(min=0).div(slots, rounding_mode="floor") * slots
-    gathered = new.index_select(2, token.clamp(max=tokens - 1))
-    return torch.where((first < last).unsqueeze(-1), gathered, cache)

@@ -7,6 +7,7 @@ Without ``beta`` the form of Mamba-2 (Dao and Gu 2024, section 6), with decay pe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ CHUNK = 64
 KEYED_CHUNK = 16
 """Tokens of a chunk where each key dimension has its decay: one number a pair of tokens *and* key dimension is held."""
 BLOCK = 16
+SPAN = 8192
+"""Tokens up to which the delta rule's graph is the same; the next size reaches to the square of the chunks therein."""
 
 
 class _Chunks(NamedTuple):
@@ -144,12 +147,13 @@ def _delta(parts: _Chunks, beta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]
     decays = _decays(parts)
     beta, key = beta.unsqueeze(-1), parts.key
     size, keys = key.shape[-2:]
+    doublings = max(1, math.ceil(math.log2(SPAN / size)))
     below = decays.products(key, key) * lower_triangle(size, key, below=1) * beta
     inverse = unit_lower_inverse(below)
     erase = inverse @ (decays.from_start(key) * beta)
     write = inverse @ (parts.value * beta)
     end = decays.to_end(key).transpose(-1, -2)
     kept = torch.eye(keys, dtype=key.dtype, device=key.device) * decays.log_whole.exp().unsqueeze(-1)
-    before, last = carry_affine(kept - end @ erase, end @ write, state)
+    before, last = carry_affine(kept - end @ erase, end @ write, state, doublings)
     update = write - erase @ before
     return decays.from_start(parts.query) @ before + decays.products(parts.query, key) @ update, last

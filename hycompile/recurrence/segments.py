@@ -47,6 +47,9 @@ def carry(log_decay: Tensor, update: Tensor, state: Tensor, block: int) -> tuple
         ``S_n`` for every n, [rows, decays, segments, width], and the last state like ``state``.
     """
     rows, decays, segments, width = update.shape
+    if segments == 1:
+        start = state.unsqueeze(-2)
+        return start, (start * log_decay.exp().unsqueeze(-1) + update).squeeze(-2)
     block = min(block, segments)
     missing = -segments % block
     if missing:

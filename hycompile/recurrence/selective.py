@@ -51,11 +51,11 @@ def selective_scan(
         block or BLOCK,
     )
     current = before.squeeze(-1).transpose(1, 2).reshape(batch, chunks, channels, width)
+    dt, driven, b, c = dt.unsqueeze(-1), driven.unsqueeze(-1), b.unsqueeze(-2), c.unsqueeze(-1)
     outputs: list[Tensor] = []
     for t in range(chunk):
-        decay = (dt[:, :, t, :, None] * a).exp()
-        current = current * decay + driven[:, :, t, :, None] * b[:, :, t, None, :]
-        outputs.append((current @ c[:, :, t, :, None]).squeeze(-1))
+        current = current * (dt[:, :, t] * a).exp() + driven[:, :, t] * b[:, :, t]
+        outputs.append(current @ c[:, :, t])
     output = torch.stack(outputs, 2).reshape(batch, chunks * chunk, channels)[:, :tokens]
     return output, last.reshape(state.shape)
 
