@@ -77,17 +77,17 @@ def export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dyn
 
 
 class _Entry(nn.Module):
-    """Lets ``torch.export`` see another function of a module as its ``forward``, under the module's own names."""
+    """Lets ``torch.export`` see another function of a module as its ``forward``, under the module's own names.
+
+    It is the function itself, not a call of it, so that inputs keep the names of its arguments.
+    """
 
     def __init__(self, module: nn.Module, function: str) -> None:
         super().__init__()
         self._modules, self._parameters, self._buffers = module._modules, module._parameters, module._buffers
         self._non_persistent_buffers_set = module._non_persistent_buffers_set
-        self.__dict__["_function"] = getattr(module, function)
+        self.__dict__["forward"] = getattr(module, function)
         self.training = module.training
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__dict__["_function"](*args, **kwargs)
 
 
 def _capture_module(module: nn.Module, calls: Mapping[str, Call], name: str) -> Program:

@@ -61,4 +61,5 @@ def test_every_method_of_a_registered_model_is_captured(monkeypatch: pytest.Monk
         "add": ("seen",),
         "restart": ("seen",),
     }
+    assert program.methods["restart"].input_names() == ("x",)
     assert program.provenance["identity"] == "counter"
