@@ -32,7 +32,7 @@ class Session(Protocol):
     """A model with the state of one sequence."""
 
     def prefill(self, tokens: Sequence[int]) -> Timed:
-        """Continue the sequence by a prompt."""
+        """Continue the sequence by a prompt; a runtime may ask that this begins the sequence."""
         ...
 
     def decode(self, token: int) -> Timed:
@@ -45,7 +45,10 @@ class Session(Protocol):
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of what is remembered of the sequence: recurrent states, and keys and values of the tokens so far."""
+        """Bytes of what is remembered of the sequence: recurrent states, keys and values.
+
+        Keys and values are those of the tokens so far; of the whole context where a runtime always holds all of it.
+        """
         ...
 
     def close(self) -> None:
