@@ -10,7 +10,7 @@ from torch import Tensor
 from hycompile.attributes import used_tensors
 from hycompile.backend import Session
 from hycompile.errors import ParityError
-from hycompile.parity import execute, relative_error
+from hycompile.parity import execute, relative_error, unmerged
 from hycompile.program import Method, Program
 from hycompile.target import Precision
 
@@ -39,9 +39,10 @@ def prove(session: Session, original: Program) -> float:
             worst = _worse(worst, relative_error(session.run(inputs, name), reference.outputs))
     shown = session.state()
     if shown is not None and state:
-        missing = sorted(state.keys() - shown.keys())
+        known = unmerged(state, shown.keys())
+        missing = sorted(known.keys() - shown.keys())
         worst = (
-            float("inf") if missing else _worse(worst, max(relative_error([shown[key]], [state[key]]) for key in state))
+            float("inf") if missing else _worse(worst, max(relative_error([shown[key]], [known[key]]) for key in known))
         )
     return worst
 
