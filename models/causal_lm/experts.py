@@ -18,12 +18,13 @@ Routing = tuple[Tensor, Tensor, None]
 def largest(scores: Tensor, count: int) -> Tensor:
     """True at the ``count`` largest of the last axis; of equal ones the first are taken.
 
-    The rank of a score is the number of scores before it, so no sorting is needed.
+    The rank of a score is the number of scores before it, so no sorting is needed. It is counted in the type of the
+    scores: runtimes that add up truth values are few.
     """
     mine, other = scores[..., :, None], scores[..., None, :]
     earlier = torch.ones(scores.shape[-1], scores.shape[-1], dtype=torch.bool).tril(-1)
     before = (other > mine) | ((other == mine) & earlier)
-    return before.sum(-1) < count
+    return before.to(scores.dtype).sum(-1) < count
 
 
 def pack(experts: Any) -> None:
