@@ -196,7 +196,10 @@ _REAL = {
         prompt=128,
         slots=1024,
     ),
-    "recurrent-gemma-2b": Layout("RecurrentGemma", {"num_key_value_heads": 1}, prompt=128, slots=2048),
+    # The feed-forward width counts gate and value together; the default of the class is half of the published one.
+    "recurrent-gemma-2b": Layout(
+        "RecurrentGemma", {"intermediate_size": 15360, "num_key_value_heads": 1}, prompt=128, slots=2048
+    ),
 }
 LAYOUTS = {f"causal-lm/{name}-tiny": layout for name, layout in _TINY.items()} | {
     f"causal-lm/{name}": layout for name, layout in _REAL.items()

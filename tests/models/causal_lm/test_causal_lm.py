@@ -21,6 +21,7 @@ from hycompile.models.causal_lm.decoder import CausalLM
 from hycompile.models.causal_lm.layouts import LAYOUTS
 from hycompile.models.causal_lm.transformers_models import make
 from hycompile.models.family import Built
+from hycompile.models.transformers_import import transformers_class
 from hycompile.parity import execute, relative_error
 from hycompile.program import Program
 
@@ -187,6 +188,17 @@ def test_windowed_attention_keeps_no_more_than_its_window() -> None:
     assert isinstance(model, CausalLM)
     window = LAYOUTS[name].config["attention_window_size"]
     assert model.state.get_buffer("layer_2.keys").shape[2] == window < PROMPT + STEPS
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("falcon-h1-0.5b", 521), ("lfm2-350m", 354), ("recurrent-gemma-2b", 2683)]
+)
+def test_the_makers_sizes_have_the_parameters_they_publish(name: str, millions: int) -> None:
+    layout = LAYOUTS[f"causal-lm/{name}"]
+    config = transformers_class(f"{layout.prefix}Config")(**layout.config)
+    with torch.device("meta"):
+        model = transformers_class(f"{layout.prefix}ForCausalLM")(config)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6) == millions
 
 
 def test_a_resolution_is_refused() -> None:
