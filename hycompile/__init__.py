@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hycompile.pipeline import RulePass as RulePass
     from hycompile.program import Method as Method
     from hycompile.program import Program as Program
+    from hycompile.program import Step as Step
     from hycompile.rewrite import require as require
     from hycompile.rewrite import rule as rule
 
@@ -46,6 +47,7 @@ _HOMES = {
     "Program": "program",
     "Request": "compile",
     "RulePass": "pipeline",
+    "Step": "program",
     "Value": "builder",
     "call": "builder",
     "capture": "capture",
@@ -57,8 +59,8 @@ _HOMES = {
     "require": "rewrite",
     "rule": "rewrite",
 }
-__all__ = ["Artifact", "Call", "Method", "Pass", "Pipeline", "Program", "Request", "RulePass", "Value", "build", "call",
-           "capture", "edit", "load_program", "lower", "measure", "require", "rule"]  # fmt: skip
+__all__ = ["Artifact", "Call", "Method", "Pass", "Pipeline", "Program", "Request", "RulePass", "Step", "Value", "build",
+           "call", "capture", "edit", "load_program", "lower", "measure", "require", "rule"]  # fmt: skip
 
 
 class _Package(ModuleType):

@@ -8,31 +8,43 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 from torch._export.verifier import SpecViolationError
 
 import hycompile.recurrence  # noqa: F401 - declares the operators that a saved program may hold
 from hycompile.dynamic import dynamic_shapes_of
 from hycompile.errors import ArtifactError, CaptureError
 from hycompile.normal_form import normal_form
-from hycompile.program import Method, Program
+from hycompile.program import Method, Program, Step
 from hycompile.quiet import quiet_torch
+from hycompile.script import checked as checked_script
 from hycompile.sharing import share
 from hycompile.untrusted import BROKEN, WAY_OUT, checked
 
 _INDEX = "program.json"
+_SCRIPT = "script.safetensors"
 # What torch raises over a graph that is not consistent.
 _UNREADABLE = (RuntimeError, LookupError, ValueError, AttributeError, AssertionError, TypeError, SpecViolationError)
 
 
 def save(program: Program, path: Path) -> None:
-    """Write a Program to one file: an index and a ``.pt2`` per method.
+    """Write a Program to one file: an index, a ``.pt2`` per method, and the tensors of its script.
 
     Raises:
         ArtifactError: the file cannot be written; nothing is left behind.
     """
-    index = {"format": 1, "name": program.name, "methods": list(program.methods), "provenance": program.provenance}
+    index = {
+        "format": 1,
+        "name": program.name,
+        "methods": list(program.methods),
+        "provenance": program.provenance,
+        "script": [[step.method, len(step.inputs)] for step in program.script],
+    }
     temporary: str | None = None
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -43,6 +55,8 @@ def save(program: Program, path: Path) -> None:
                 with quiet_torch():
                     torch.export.save(method.export(), buffer)
                 archive.writestr(f"methods/{name}.pt2", buffer.getvalue())
+            if program.script:
+                archive.writestr(_SCRIPT, save_tensors(_script_tensors(program.script)))
         Path(temporary).replace(path)
     except OSError as error:
         raise ArtifactError(
@@ -81,13 +95,35 @@ def _load_program(path: Path, archive: zipfile.ZipFile, name: str | None) -> Pro
     try:
         index = json.loads(archive.read(_INDEX))
         parts = {method: archive.read(f"methods/{method}.pt2") for method in index["methods"]}
-    except (KeyError, TypeError, ValueError) as error:
+        script = _script(index["script"], archive.read(_SCRIPT)) if index.get("script") else ()
+    except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
         raise CaptureError(
             f"{path}", f"a damaged program archive ({error})", "save it again with Program.save"
         ) from None
     methods = {method: _method(path, data) for method, data in parts.items()}
     share(methods.values())
-    return Program(name or index["name"], methods, index["provenance"])
+    try:
+        script = checked_script(script, methods)
+    except CaptureError as error:
+        raise CaptureError(f"{path}, {error.seen}", error.reason, "save it again with Program.save") from None
+    return Program(name or index["name"], methods, index["provenance"], script)
+
+
+def _script_tensors(script: tuple[Step, ...]) -> dict[str, torch.Tensor]:
+    """Every input by the numbers of its step and place; each on its own, since the format refuses shared memory."""
+    return {
+        f"{number}.{place}": value.detach().cpu().contiguous().clone()
+        for number, step in enumerate(script)
+        for place, value in enumerate(step.inputs)
+    }
+
+
+def _script(entries: list[tuple[Any, Any]], data: bytes) -> tuple[Step, ...]:
+    tensors = load_tensors(data)
+    return tuple(
+        Step(str(method), tuple(tensors[f"{number}.{place}"] for place in range(count)))
+        for number, (method, count) in enumerate(entries)
+    )
 
 
 def _method(path: Path, data: bytes) -> Method:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from torch.export import ExportedProgram
 
 from hycompile.errors import CaptureError
 from hycompile.normal_form import normal_form
-from hycompile.program import Method, Program
+from hycompile.program import Method, Program, Step
 from hycompile.quiet import quiet_torch
+from hycompile.script import checked
 from hycompile.sharing import share
 
 
@@ -43,6 +44,7 @@ def capture(
     *,
     dynamic_shapes: Any = None,
     methods: Mapping[str, Call] | None = None,
+    script: Sequence[Step] = (),
     name: str | None = None,
 ) -> Program:
     """Capture a model as a Program in normal form.
@@ -54,14 +56,17 @@ def capture(
         kwargs: example keyword inputs of ``forward``; only for a module.
         dynamic_shapes: as for ``torch.export.export``; only for a module.
         methods: several entry points over the same weights, instead of ``args``; only for a module.
+        script: calls in the order in which the model is used, by which passes and artifacts are proved; only for a
+            module. Methods it does not name are proved on draws of their examples.
         name: what to call it; by default the class, file or function name.
 
     Raises:
-        CaptureError: the source is missing, unreadable, unsafe, in training mode, or ``torch.export`` refuses it.
+        CaptureError: the source is missing, unreadable, unsafe, in training mode, or ``torch.export`` refuses it; or
+            the script does not fit the methods.
     """
     if isinstance(model, nn.Module):
         calls = methods or {"forward": Call(tuple(args), kwargs or {}, dynamic_shapes)}
-        return _capture_module(model, calls, name or type(model).__name__)
+        return _capture_module(model, calls, script, name or type(model).__name__)
     source = str(model)
     if isinstance(model, str) and ":" in source and not Path(source).exists():
         return _capture_function(source, name)
@@ -90,7 +95,7 @@ class _Entry(nn.Module):
         self.training = module.training
 
 
-def _capture_module(module: nn.Module, calls: Mapping[str, Call], name: str) -> Program:
+def _capture_module(module: nn.Module, calls: Mapping[str, Call], script: Sequence[Step], name: str) -> Program:
     training = next((path or "the model" for path, child in module.named_modules() if child.training), None)
     if training is not None:
         raise CaptureError(f"model {name!r}", f"{training} is in training mode", "call model.eval() first")
@@ -109,7 +114,7 @@ def _capture_module(module: nn.Module, calls: Mapping[str, Call], name: str) -> 
         methods[method] = Method(graph, call.args, dict(call.kwargs), call.dynamic_shapes)
     share(methods.values())
     provenance = {"source": f"{type(module).__module__}.{type(module).__qualname__}", "torch": str(torch.__version__)}
-    return Program(name, methods, provenance)
+    return Program(name, methods, provenance, checked(script, methods))
 
 
 def _capture_function(source: str, name: str | None) -> Program:

@@ -117,6 +117,7 @@ def load_program(source: str) -> Program:
         built.kwargs,
         dynamic_shapes=built.dynamic_shapes,
         methods=built.methods,
+        script=built.script,
         name=source,
     )
     program.provenance |= {"family": family.name, "model": name, "identity": family.identity(name)}

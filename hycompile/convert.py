@@ -12,18 +12,19 @@ from torch.utils import _pytree as pytree
 
 from hycompile.attributes import put_tensor, storage_key, tensor_at
 from hycompile.fake import fake_mode, infer
-from hycompile.program import Method, Program
+from hycompile.program import Method, Program, Step
 from hycompile.schema import parameters
 
 
 def to_dtype(program: Program, dtype: torch.dtype) -> Program:
-    """Convert weights, state, example inputs and explicit dtype arguments of every method to ``dtype``.
+    """Convert weights, state, inputs of examples and script, and explicit dtype arguments to ``dtype``.
 
     Integer tensors stay as they are; two names over one storage stay one tensor.
     """
     memo: dict[Any, Tensor] = {}
     methods = {name: _convert(method.copy(), dtype, memo) for name, method in program.methods.items()}
-    return Program(program.name, methods, dict(program.provenance))
+    script = (Step(step.method, tuple(_cast(value, dtype) for value in step.inputs)) for step in program.script)
+    return Program(program.name, methods, dict(program.provenance), tuple(script))
 
 
 def _convert(method: Method, dtype: torch.dtype, memo: dict[Any, Tensor]) -> Method:

@@ -18,9 +18,9 @@ from torch.fx.node import map_arg
 from hycompile.attributes import put_tensor, tensor_at
 from hycompile.fake import fake_mode, infer
 from hycompile.program import Method, Program, constant
-from hycompile.prove import draws
 from hycompile.ranges import wide_nodes
 from hycompile.schema import overload
+from hycompile.script import draws
 from hycompile.target import Precision
 
 _SUFFIX = "_unrounded"

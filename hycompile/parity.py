@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.fx import Interpreter, Node
 from torch.utils import _pytree as pytree
 
-from hycompile.attributes import state_writes, tensor_at
+from hycompile.attributes import state_writes, tensor_at, used_tensors
 from hycompile.errors import ParityError
-from hycompile.program import Method, Program
+from hycompile.program import Method, Program, Step
 from hycompile.schema import is_call
+from hycompile.script import brief
 
 # Relative to the output's scale. An exact rewrite differs from the original by rounding only.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -77,6 +78,18 @@ def execute(
     return Result(outputs, runner.final)
 
 
+def play(program: Program, script: Iterable[Step]) -> Iterator[Result]:
+    """Results of consecutive calls, the first from the captured state; each result's state is what its call wrote."""
+    state: dict[str, Tensor] = {}
+    for step in script:
+        method = program.methods[step.method]
+        before = {name: state[name] for name in used_tensors(method.graph) if name in state}
+        result = execute(method, step.inputs, state=before)
+        written = {name: result.state[name] for name in method.mutated()}
+        state |= written
+        yield Result(result.outputs, written)
+
+
 def relative_error(actual: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
     """Largest ``max|a - b| / max|b|`` over pairs, in float64; infinite where shapes, NaNs or infinities differ.
 
@@ -136,7 +149,8 @@ class Proof:
     """
 
     def __init__(self, original: Program) -> None:
-        self.reference = {name: execute(method) for name, method in original.methods.items()}
+        self.runs = brief(original)
+        self.reference = [list(play(original, run)) for run in self.runs]
         self.dtype = _floating(original)
 
     def check(self, program: Program, by: str, budget: float | None = None) -> float:
@@ -152,10 +166,11 @@ class Proof:
         """
         tolerance = budget if budget is not None else TOLERANCE[self.dtype]
         error, where = 0.0, ""
-        for name, reference in self.reference.items():
-            found, tensor = compare(execute(program.methods[name]), reference)
-            if not found <= error:
-                error, where = found, f"{name}, {tensor}"
+        for run, references in zip(self.runs, self.reference, strict=True):
+            for step, found, reference in zip(run, play(program, run), references, strict=True):
+                step_error, tensor = compare(found, reference)
+                if not step_error <= error:
+                    error, where = step_error, f"{step.method}, {tensor}"
         if not error <= tolerance:
             short = str(self.dtype).removeprefix("torch.")
             raise ParityError(

@@ -95,6 +95,14 @@ class Method:
         return Method(GraphModule(self.graph, graph), self.args, self.kwargs, self.dynamic_shapes)
 
 
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One call: tensors for the inputs of a method, flat, in placeholder order."""
+
+    method: str
+    inputs: tuple[Any, ...]
+
+
 @dataclass
 class Program:
     """A captured model.
@@ -103,15 +111,19 @@ class Program:
         name: what the user calls it.
         methods: entry points by name, usually just ``forward``.
         provenance: where it came from (source, torch version), for reports; not part of the digest.
+        script: calls in an order that means something, by which rewrites and artifacts are proved. It changes no
+            artifact, and is not part of the digest.
     """
 
     name: str
     methods: dict[str, Method]
     provenance: dict[str, str] = field(default_factory=dict[str, str])
+    script: tuple[Step, ...] = ()
 
     def copy(self) -> Program:
         """A Program whose graphs can be rewritten without touching this one; weights are shared."""
-        return Program(self.name, {name: method.copy() for name, method in self.methods.items()}, dict(self.provenance))
+        methods = {name: method.copy() for name, method in self.methods.items()}
+        return Program(self.name, methods, dict(self.provenance), self.script)
 
     def to(self, dtype: torch.dtype) -> Program:
         """The same Program with every floating weight, input and dtype argument in ``dtype``; sharing is kept."""

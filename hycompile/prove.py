@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
-from hycompile.attributes import used_tensors
 from hycompile.backend import Session
 from hycompile.errors import ParityError
-from hycompile.parity import execute, relative_error, unmerged
-from hycompile.program import Method, Program
+from hycompile.parity import play, relative_error, unmerged
+from hycompile.program import Program
+from hycompile.script import steps
 from hycompile.target import Precision
 
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
-STEPS = 3
 
 
 def prove(session: Session, original: Program) -> float:
-    """The largest relative error of an artifact over every method.
+    """The largest relative error of an artifact over every step of the Program's script.
 
-    Each method runs on its example inputs and then on other draws of the same scale. A method with state runs them as
-    consecutive steps; where the runtime shows its state, the final one counts too.
+    Each method that the script does not name runs on its example inputs and then on other draws of the same scale.
+    All are consecutive calls over one state; where the runtime shows its state, the final one counts too.
 
     Args:
         session: the artifact, freshly opened.
@@ -30,13 +26,10 @@ def prove(session: Session, original: Program) -> float:
     """
     state: dict[str, Tensor] = {}
     worst = 0.0
-    for name, method in original.methods.items():
-        for inputs in draws(method):
-            reference = execute(
-                method, inputs, state={key: state[key] for key in used_tensors(method.graph) if key in state}
-            )
-            state |= reference.state
-            worst = _worse(worst, relative_error(session.run(inputs, name), reference.outputs))
+    script = steps(original)
+    for step, reference in zip(script, play(original, script), strict=True):
+        state |= reference.state
+        worst = _worse(worst, relative_error(session.run(step.inputs, step.method), reference.outputs))
     shown = session.state()
     if shown is not None and state:
         known = unmerged(state, shown.keys())
@@ -57,21 +50,6 @@ def require_parity(what: str, error: float, precision: Precision, way_out: str) 
     if not error <= allowed:
         reason = f"computes something else than the model: relative error {error:.2e}, allowed {allowed:.0e}"
         raise ParityError(what, reason, way_out)
-
-
-def draws(method: Method) -> list[tuple[Any, ...]]:
-    """The example inputs, then two more of the same shape: shuffled, and shuffled with another sign and scale."""
-    examples = method.flat_inputs()
-    generator = torch.Generator().manual_seed(0)
-    return [examples, *(tuple(_redraw(value, step, generator) for value in examples) for step in range(1, STEPS))]
-
-
-def _redraw(value: Any, step: int, generator: torch.Generator) -> Any:
-    if not isinstance(value, Tensor) or not value.is_floating_point() or value.numel() == 0:
-        return value
-    order = torch.randperm(value.numel(), generator=generator)
-    shuffled = value.reshape(-1)[order].reshape(value.shape)
-    return shuffled if step % 2 else -0.5 * shuffled
 
 
 def _worse(first: float, second: float) -> float:

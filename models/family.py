@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hycompile.capture import Call
+    from hycompile.program import Step
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Built:
         kwargs: example keyword inputs of its ``forward``.
         dynamic_shapes: of these inputs, as for ``torch.export.export``.
         methods: what is captured instead of ``forward``, where a model is several entry points over shared state.
+        script: calls of them in the order in which the model is used, as for ``hycompile.capture``.
     """
 
     module: nn.Module
@@ -50,6 +52,7 @@ class Built:
     kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
     dynamic_shapes: Any = None
     methods: Mapping[str, Call] | None = None
+    script: tuple[Step, ...] = ()
 
 
 class Family(Protocol):

@@ -14,8 +14,8 @@ from torch.export.graph_signature import InputKind
 from torch.fx import Node
 
 from hycompile.program import Method
-from hycompile.prove import draws
 from hycompile.ranges import wide_nodes
+from hycompile.script import draws
 
 
 def wide_values(exported: ExportedProgram, legal: Method) -> list[Node]:

@@ -10,6 +10,8 @@ from hycompile.errors import CaptureError
 from hycompile.models.causal_lm.layouts import LAYOUTS, Layout
 from hycompile.models.family import Built, Description
 
+_DECODES = 64
+
 
 class CausalLMs:
     """Names are ``causal-lm/`` and a maker's model, or ``...-tiny`` for an architecture at test size."""
@@ -40,6 +42,8 @@ class CausalLMs:
     def build(self, name: str, *, resolution: int | None = None, seed: int = 0) -> Built:
         """Methods ``prefill(tokens [1, prompt], count [1])`` and ``decode(token [1, 1], position [1])`` over one state.
 
+        The script is a prompt and 64 tokens after it, seeded, whatever the logits say.
+
         ``args`` are those of ``forward(tokens [1, prompt])``, which has no state, for any number of tokens.
         """
         layout = _layout(name)
@@ -54,19 +58,26 @@ class CausalLMs:
         from hycompile.models.causal_lm.adopt import adopt
         from hycompile.models.causal_lm.decoder import CausalLM
         from hycompile.models.causal_lm.transformers_models import make
+        from hycompile.program import Step
 
         model = make(layout, seed)
         vocabulary = model.config.vocab_size
         adopt(model)
-        tokens = torch.randint(vocabulary, (1, layout.prompt), generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        tokens = torch.randint(vocabulary, (1, layout.prompt), generator=generator)
         # One less than there is room for, so that a proof on the examples sees padding too.
         count = torch.tensor([layout.prompt - 1])
         methods = {
             "prefill": Call((tokens, count), function="prefill"),
             "decode": Call((tokens[:, -1:], count), function="decode"),
         }
+        script = [Step("prefill", (tokens, count))]
+        for number in range(_DECODES):
+            token = torch.randint(vocabulary, (1, 1), generator=generator)
+            script.append(Step("decode", (token, count + number)))
         shapes = ({1: Dim("tokens", min=2, max=layout.slots)},)
-        return Built(CausalLM(model, layout.slots).eval(), (tokens,), dynamic_shapes=shapes, methods=methods)
+        module = CausalLM(model, layout.slots).eval()
+        return Built(module, (tokens,), dynamic_shapes=shapes, methods=methods, script=tuple(script))
 
 
 def _layout(name: str) -> Layout:

@@ -10,8 +10,8 @@ import hycompile as hy
 from hycompile.float16 import to_float16, to_precision
 from hycompile.parity import compare, execute, relative_error
 from hycompile.program import Program
-from hycompile.prove import draws
 from hycompile.schema import operator_name
+from hycompile.script import draws
 from tests.overflowing import overflowing
 from tests.support import count
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from hycompile.errors import ParityError
 from hycompile.parity import Proof, Result, compare, execute, relative_error
-from hycompile.prove import draws, prove
+from hycompile.prove import prove
+from hycompile.script import draws
 from tests.support import captured
 
 NAN, INF = math.nan, math.inf
