@@ -17,6 +17,7 @@ _FORWARDS: dict[str, Callable[..., Any]] = {
     "BambaMixer": mamba2.mix,
     "FalconH1Mixer": mamba2.mix,
     "GraniteMoeHybridMambaLayer": mamba2.mix,
+    "Mamba2Mixer": mamba2.mix,
     "NemotronHMamba2Mixer": mamba2.mix,
     "Zamba2MambaMixer": mamba2.mix,
     "JambaMambaMixer": mamba1.mix,

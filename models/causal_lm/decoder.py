@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -26,6 +27,8 @@ class CausalLM(nn.Module):
     def __init__(self, model: Any, slots: int, batch: int = 1) -> None:
         super().__init__()
         self.model = model
+        # Mamba-2 alone has a name of its own for it, and no attention to mask.
+        self._pure = "cache_params" in inspect.signature(model.forward).parameters
         self.window: int | None = getattr(model.config, "sliding_window", None)
         self.state = State(slots if self.window is None else min(slots, self.window))
         with torch.no_grad():
@@ -77,6 +80,8 @@ class CausalLM(nn.Module):
 
     def _run(self, tokens: Tensor, positions: Tensor, seen: Tensor, run: Stateless) -> Tensor:
         """transformers' forward; ``seen`` [1, 1, tokens, keys] is True where a token attends to a key."""
+        if self._pure:
+            return self.model(input_ids=tokens, cache_params=run, use_cache=False).logits
         masks = {"full_attention": seen, "sliding_attention": seen, "linear_attention": None, "conv": None}
         outputs = self.model(
             input_ids=tokens,

@@ -191,7 +191,8 @@ def test_windowed_attention_keeps_no_more_than_its_window() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "millions"), [("falcon-h1-0.5b", 521), ("lfm2-350m", 354), ("recurrent-gemma-2b", 2683)]
+    ("name", "millions"),
+    [("falcon-h1-0.5b", 521), ("lfm2-350m", 354), ("mamba2-130m", 129), ("recurrent-gemma-2b", 2683)],
 )
 def test_the_makers_sizes_have_the_parameters_they_publish(name: str, millions: int) -> None:
     layout = LAYOUTS[f"causal-lm/{name}"]
