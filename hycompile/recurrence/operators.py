@@ -89,7 +89,7 @@ def selective_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, state
     Args:
         x: [batch, tokens, channels].
         dt: positive step sizes, [batch, tokens, channels]; 0 leaves the state as it is.
-        a: negative, [channels, state width].
+        a: negative, [channels, state width], or [batch, channels, state width] where rows differ.
         b: [batch, tokens, state width].
         c: [batch, tokens, state width].
         state: [batch, channels, state width].

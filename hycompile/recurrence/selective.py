@@ -41,7 +41,8 @@ def selective_scan(
     dt, driven, b, c = (_split(tensor, chunk) for tensor in (dt, dt * x, b, c))
     # The chunk's own contribution to the state after it, and what decays over it.
     sums = lower_triangle(chunk, dt) @ dt
-    update = _contribution(sums[:, :, -1:] - sums, driven, a, b)
+    a = a if a.ndim == 2 else a.unsqueeze(1)
+    update = _contribution(sums[:, :, -1:] - sums, driven, a if a.ndim == 2 else a.unsqueeze(1), b)
     batch, chunks, channels, width = update.shape
     log_whole = sums[:, :, -1, :, None] * a
     before, last = carry(
@@ -74,7 +75,7 @@ def _contribution(left: Tensor, driven: Tensor, a: Tensor, b: Tensor) -> Tensor:
     Args:
         left: step sizes summed from after each token to the end of its chunk, [batch, chunks, chunk, channels].
         driven: ``dt x``, like ``left``.
-        a: [channels, state width].
+        a: [channels, state width], or [batch, 1, 1, channels, state width].
         b: [batch, chunks, chunk, state width].
 
     Returns:

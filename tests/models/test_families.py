@@ -35,6 +35,7 @@ COVERAGE = [
 ]
 FAMILIES = {
     "causal-lm": "causal-lm/lfm2-tiny",
+    "language": "language/sambay-tiny",
     "ocr": "ppocrv6_rec_small",
     "timm": "levit_128",
     "transformers": "transformers/mobilevit-xx-small",
@@ -72,7 +73,7 @@ def test_description_says_what_the_model_is(known: tuple[Family, str]) -> None:
     family, name = known
     found = family.describe(name)
     assert (found.name, found.family, found.licence) == (name, family.name, "Apache-2.0")
-    assert found.input_shape[:2] == ((1, 16) if family.name == "causal-lm" else (1, 3))
+    assert found.input_shape[:2] == ((1, 16) if family.name in ("causal-lm", "language") else (1, 3))
     assert found.pretrained is (family.name == "ocr")
 
 
@@ -123,9 +124,13 @@ def test_listing_imports_no_library() -> None:
 
 def test_identities_import_no_library() -> None:
     """They are what a build asks for before it looks into its cache: a known build answers without importing torch."""
+    names = (
+        *("efficientformer_l1", "PP-OCRv6", "transformers/mobilevitv2-1.0"),
+        *("causal-lm/lfm2-350m", "language/sambay-40m"),
+    )
     script = (
         "import sys; from hycompile import registry\n"
-        "for name in ('efficientformer_l1', 'PP-OCRv6', 'transformers/mobilevitv2-1.0', 'causal-lm/lfm2-350m'):\n"
+        f"for name in {names}:\n"
         "    family, known = registry.find_model(name)\n"
         "    assert family.identity(known)\n"
         "print(*(name for name in ('torch', 'timm', 'transformers') if name in sys.modules))"

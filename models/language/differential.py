@@ -1,0 +1,51 @@
+"""Differential attention (Ye et al. 2024, arXiv 2410.05258): one softmax minus a share of another."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from hycompile.models.language.heads import Heads, repeat
+from hycompile.models.language.norms import EPSILON
+
+
+class DifferentialHeads(Heads):
+    """``(1 - l0) RMSNorm(A1 V - l A2 V)`` with ``l = exp(lq1 lk1) - exp(lq2 lk2) + l0``.
+
+    The first half of the heads gives A1, the second A2; values of both halves stand side by side. Models that
+    interleave the two have the same heads in another order. ``A1 - l A2`` meets V once, not in four products.
+
+    Args:
+        head_width: of queries, keys and values.
+        depth: index of the layer in its plan, for ``l0 = 0.8 - 0.6 exp(-0.3 depth)``.
+    """
+
+    def __init__(self, head_width: int, depth: int) -> None:
+        super().__init__()
+        self.scale = head_width**-0.5
+        self.start = 0.8 - 0.6 * math.exp(-0.3 * depth)
+        self.lambda_q = nn.Parameter(torch.empty(2, head_width))
+        self.lambda_k = nn.Parameter(torch.empty(2, head_width))
+        self.norm = nn.RMSNorm(2 * head_width, eps=EPSILON)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> Tensor:
+        batch, heads, tokens, width = query.shape
+        pairs, groups = key.shape[1] // 2, heads // key.shape[1]
+        value = torch.cat([value[:, :pairs], value[:, pairs:]], -1)
+        if tokens == 1:
+            # One token: queries of a group become rows, and no key is copied.
+            query = query.reshape(batch, 2 * pairs, groups, width)
+        else:
+            key, value = repeat(key, groups), repeat(value, groups)
+        scores = (query * self.scale) @ key.transpose(-2, -1)
+        attention = scores.masked_fill(~seen, -math.inf).softmax(-1)
+        half = attention.shape[1] // 2
+        y = (attention[:, :half] - self._share() * attention[:, half:]) @ value
+        y = self.norm(y) * (1 - self.start)
+        return y.reshape(batch, heads // 2, tokens, 2 * width).transpose(1, 2).flatten(2)
+
+    def _share(self) -> Tensor:
+        first, second = (self.lambda_q * self.lambda_k).sum(-1).exp().unbind()
+        return first - second + self.start
