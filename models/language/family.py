@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hycompile.capture import Call
 
 _PREFIX = "language/"
+_DECODES = 64
 
 
 class LanguageModels:
@@ -56,19 +57,28 @@ def build_plan(plan: Plan, seed: int = 0) -> Built:
 
     Methods are ``prefill(tokens [1, prompt], count [1])`` and ``decode(token [1, 1], position [1])`` over one state;
     where the plan is chunked, ``extend`` and ``finish(tokens [1, prompt], start [1], count [1])`` too. ``args`` are
-    those of ``forward(tokens [1, prompt])``, which has no state, for any number of tokens.
+    those of ``forward(tokens [1, prompt])``, which has no state, for any number of tokens. The script is a prompt and
+    64 tokens after it, seeded, whatever the logits say.
     """
     import torch
     from torch.export import Dim
 
     from hycompile.models.language.decoder import Decoder
     from hycompile.models.language.initial import initialise
+    from hycompile.program import Step
 
     model = Decoder(plan)
     initialise(model, len(plan.layers), seed)
-    tokens = torch.randint(plan.vocabulary, (1, plan.prompt), generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(plan.vocabulary, (1, plan.prompt), generator=generator)
+    count = torch.tensor([plan.prompt - 1])
+    script = [Step("prefill", (tokens, count))]
+    for number in range(_DECODES):
+        token = torch.randint(plan.vocabulary, (1, 1), generator=generator)
+        script.append(Step("decode", (token, count + number)))
     shapes = ({1: Dim("tokens", min=2, max=plan.context)},)
-    return Built(model.eval(), (tokens,), dynamic_shapes=shapes, methods=calls(plan, tokens))
+    methods = calls(plan, tokens)
+    return Built(model.eval(), (tokens,), dynamic_shapes=shapes, methods=methods, script=tuple(script))
 
 
 def calls(plan: Plan, tokens: Tensor) -> dict[str, Call]:
