@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+import torch
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
@@ -25,6 +26,7 @@ def legalise(method: Method) -> dict[str, int]:
     hits = {
         "expand_gelu_tanh": expand_gelu_tanh(module),
         "take_in_swaps": take_in_swaps(module),
+        "bound_integers": bound_integers(module),
         "matrix_operands": matrix_operands(module),
         "reduce_ranks": reduce_ranks(module, MAX_RANK),
         "separate_outputs": separate_outputs(module),
@@ -62,6 +64,20 @@ def matrix_operands(module: GraphModule) -> int:
         result = build.call("aten.matmul", left, right)
         result = build.call("aten.squeeze.dim", result, -1) if column else result
         _replace(module, node, build.call("aten.squeeze.dim", result, -1 if column else -2) if row else result)
+    return len(found)
+
+
+def bound_integers(module: GraphModule) -> int:
+    """clamp(n, low, high) = minimum(maximum(n, low), high). coremltools' clamp makes floats of integers."""
+    calls = [node for node in module.graph.nodes if is_call(node, "aten.clamp")]
+    found = [node for node in calls if not node.meta["val"].is_floating_point()]
+    for node in found:
+        build, bound = Builder(module, node, "clamp"), bind(node)
+        value = Value(bound["self"])
+        for operator, limit in (("aten.maximum", bound["min"]), ("aten.minimum", bound["max"])):
+            if limit is not None:
+                value = build.call(operator, value, torch.tensor(limit, dtype=node.meta["val"].dtype))
+        _replace(module, node, value)
     return len(found)
 
 

@@ -114,6 +114,21 @@ def test_products_with_vectors(lower_coreml: Lower) -> None:
     assert max(_errors(program, artifact)) < 1e-5
 
 
+class Bounds(nn.Module):
+    """Indices held within bounds, as by a ring of slots; floats keep coremltools' own clamp."""
+
+    def forward(self, x: Tensor, index: Tensor) -> tuple[Tensor, ...]:
+        picked = x.index_select(1, index.clamp(0, 4)) + x.index_select(1, index.clamp(max=3).abs())
+        return picked, index.clamp(min=1), x.clamp(-0.1, 0.2)
+
+
+def test_bounds_of_integers(lower_coreml: Lower) -> None:
+    program = hy.capture(Bounds().eval(), (torch.randn(3, 5), torch.tensor([7, -2, 3])))
+    artifact = lower_coreml(program)
+    assert artifact.manifest.facts["rewrites"] == {"bound_integers": 3}
+    assert max(_errors(program, artifact)) < 1e-6
+
+
 class Types(nn.Module):
     """Integer, boolean and scalar inputs and outputs; an input, a constant and one value twice among the outputs."""
 
