@@ -146,11 +146,12 @@ def convert(method: Method, precision: Precision, target: Any, path: Path) -> Co
 
 
 def _passes(ct: Any) -> Any:
-    """coremltools' own passes, and before them ours."""
-    from hycompile.backends.coreml.norms import NAME
+    """coremltools' own passes, and ours before those that need them."""
+    from hycompile.backends.coreml import norms, scopes
 
     pipeline = ct.PassPipeline.DEFAULT
-    pipeline.insert_pass(0, NAME)
+    pipeline.insert_pass(pipeline.passes.index(scopes.BEFORE), scopes.NAME)
+    pipeline.insert_pass(0, norms.NAME)
     return pipeline
 
 

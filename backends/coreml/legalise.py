@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 import re
 
-import torch
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from hycompile.attributes import put_tensor, state_writes, tensor_at
 from hycompile.backends.coreml.attention import take_in_swaps
+from hycompile.backends.coreml.types import bound_integers, gather_integers, name_logic, replace
 from hycompile.builder import Builder, Value
 from hycompile.program import Method
 from hycompile.ranks import rank, reduce_ranks
-from hycompile.rewrite import erase_dead
 from hycompile.schema import bind, is_call
 
 MAX_RANK = 5
@@ -27,6 +26,8 @@ def legalise(method: Method) -> dict[str, int]:
         "expand_gelu_tanh": expand_gelu_tanh(module),
         "take_in_swaps": take_in_swaps(module),
         "bound_integers": bound_integers(module),
+        "name_logic": name_logic(module),
+        "gather_integers": gather_integers(module),
         "matrix_operands": matrix_operands(module),
         "reduce_ranks": reduce_ranks(module, MAX_RANK),
         "separate_outputs": separate_outputs(module),
@@ -48,7 +49,7 @@ def expand_gelu_tanh(module: GraphModule) -> int:
         inner = build.call("aten.add.Tensor", x, build.call("aten.mul.Tensor", cube, 0.044715))
         bent = build.call("aten.tanh", build.call("aten.mul.Tensor", inner, math.sqrt(2 / math.pi)))
         half = build.call("aten.mul.Tensor", x, 0.5)
-        _replace(module, node, build.call("aten.mul.Tensor", half, build.call("aten.add.Tensor", bent, 1.0)))
+        replace(module, node, build.call("aten.mul.Tensor", half, build.call("aten.add.Tensor", bent, 1.0)))
     return len(found)
 
 
@@ -63,21 +64,7 @@ def matrix_operands(module: GraphModule) -> int:
         right = build.call("aten.unsqueeze", right, 1) if column else right
         result = build.call("aten.matmul", left, right)
         result = build.call("aten.squeeze.dim", result, -1) if column else result
-        _replace(module, node, build.call("aten.squeeze.dim", result, -1 if column else -2) if row else result)
-    return len(found)
-
-
-def bound_integers(module: GraphModule) -> int:
-    """clamp(n, low, high) = minimum(maximum(n, low), high). coremltools' clamp makes floats of integers."""
-    calls = [node for node in module.graph.nodes if is_call(node, "aten.clamp")]
-    found = [node for node in calls if not node.meta["val"].is_floating_point()]
-    for node in found:
-        build, bound = Builder(module, node, "clamp"), bind(node)
-        value = Value(bound["self"])
-        for operator, limit in (("aten.maximum", bound["min"]), ("aten.minimum", bound["max"])):
-            if limit is not None:
-                value = build.call(operator, value, torch.tensor(limit, dtype=node.meta["val"].dtype))
-        _replace(module, node, value)
+        replace(module, node, build.call("aten.squeeze.dim", result, -1 if column else -2) if row else result)
     return len(found)
 
 
@@ -140,8 +127,3 @@ def rename_states(method: Method) -> int:
     if changed:
         module.recompile()
     return changed
-
-
-def _replace(module: GraphModule, old: Node, new: Value) -> None:
-    old.replace_all_uses_with(new.node, propagate_meta=False)
-    erase_dead(module, old)

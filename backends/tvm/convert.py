@@ -125,7 +125,7 @@ def index_copy(node: Node, importer: Any) -> Any:
 
 
 def clamp(node: Node, importer: Any) -> Any:
-    """min(max(x, low), high); the front end fills a bound that is not there with an infinite float, for integers too."""
+    """min(max(x, low), high); the front end makes infinite floats of absent bounds, for integers too."""
     v, emit = values(node, importer), importer.block_builder.emit
     dtype = str(node.meta["val"].dtype).removeprefix("torch.")
     result = emit(cast(v["self"], dtype))
@@ -133,6 +133,33 @@ def clamp(node: Node, importer: Any) -> Any:
         if bound is not None:
             result = emit(operator(result, relax.const(bound, dtype)))
     return result
+
+
+def masked_fill(node: Node, importer: Any) -> Any:
+    """A value where a mask is set; the front end's form of an infinite one cannot be lowered."""
+    v, emit = values(node, importer), importer.block_builder.emit
+    dtype = str(node.meta["val"].dtype).removeprefix("torch.")
+    return emit(ops.where(v["mask"], relax.const(v["value"], dtype), emit(cast(v["self"], dtype))))
+
+
+def squeeze(node: Node, importer: Any) -> Any:
+    """Axes of one element left out; TVM's layout conversion fails on those counted from the end."""
+    v = values(node, importer)
+    x, axes = v["self"], v["dim"] if isinstance(v["dim"], list | tuple) else [v["dim"]]
+    shape, rank = node.all_input_nodes[0].meta["val"].shape, rank_of(x)
+    given = sorted({axis % rank for axis in axes if shape[axis] == 1})
+    return importer.block_builder.emit(ops.squeeze(x, given)) if given else x
+
+
+def select(node: Node, importer: Any) -> Any:
+    """One slice of an axis; the front end reads out of bounds where torch counts from the end."""
+    v, emit = values(node, importer), importer.block_builder.emit
+    size = node.all_input_nodes[0].meta["val"].shape[v["dim"]]
+    if not isinstance(size, int):
+        return importer._select(node)  # pyright: ignore[reportPrivateUsage]
+    axis, index = v["dim"] % rank_of(v["self"]), v["index"] % size
+    row = emit(ops.strided_slice(v["self"], [axis], [index], [index + 1], [1]))
+    return emit(ops.squeeze(row, [axis]))
 
 
 def stack(node: Node, importer: Any) -> Any:
@@ -180,6 +207,10 @@ CONVERTERS: dict[str, Converter] = {
     "group_norm.default": group_norm,
     "layer_norm.default": layer_norm,
     "clamp.default": clamp,
+    "masked_fill.Scalar": masked_fill,
+    "squeeze.dim": squeeze,
+    "squeeze.dims": squeeze,
+    "select.int": select,
     "hardswish.default": hardswish,
     "stack.default": stack,
     "mean.default": _in_float32("_mean"),

@@ -129,6 +129,28 @@ def test_bounds_of_integers(lower_coreml: Lower) -> None:
     assert max(_errors(program, artifact)) < 1e-6
 
 
+class Logic(nn.Module):
+    """Booleans and integers by the operators of Python, and a mask whose row is looked up."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.ones(4, 4, dtype=torch.bool).tril())
+
+    def forward(self, x: Tensor, row: Tensor) -> tuple[Tensor, ...]:
+        high, low = x > 0.5, x < -0.5
+        rows = self.seen.index_select(0, row)
+        return torch.where((high | low) & ~rows, x, 0 * x), rows ^ self.seen[row], self.seen.gather(1, row.expand(4, 2))
+
+
+def test_logic_of_booleans(lower_coreml: Lower) -> None:
+    program = hy.capture(Logic().eval(), (torch.randn(2, 4), torch.tensor([1, 2])))
+    artifact = lower_coreml(program)
+    assert artifact.manifest.facts["rewrites"] == {"name_logic": 4, "gather_integers": 3}
+    assert _errors(program, artifact) == [0.0]
+
+
 class Types(nn.Module):
     """Integer, boolean and scalar inputs and outputs; an input, a constant and one value twice among the outputs."""
 

@@ -128,6 +128,11 @@ class Operators(nn.Module):
             torch.clamp(mask.long() * 5 - 2, min=0),
             torch.clamp(mask.long() * 5 - 2, -1, 2),
             torch.clamp(mask.long(), max=0.5),
+            x.clamp(2.9, torch.inf),
+            x[0, :, :6].masked_fill(mask, -torch.inf).exp(),
+            x[..., :1].abs().squeeze(-1),
+            x.select(1, -2),
+            x.select(-1, 3),
             F.scaled_dot_product_attention(x, x, x, scale=2.0),
             F.scaled_dot_product_attention(heads, heads, heads, attn_mask=mask),
         )
