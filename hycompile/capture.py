@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from hycompile.errors import CaptureError
 from hycompile.normal_form import normal_form
@@ -77,8 +78,22 @@ def capture(
 
 def export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> ExportedProgram:
     """``torch.export.export`` without its noise; errors of torch come through."""
+    args, kwargs = _distinct(args, kwargs)
     with quiet_torch():
         return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes)
+
+
+def _distinct(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The inputs with a copy where one tensor is given twice: torch.export would take both arguments for one."""
+    seen: set[int] = set()
+
+    def once(value: Any) -> Any:
+        if isinstance(value, Tensor) and id(value) in seen:
+            return value.clone()
+        seen.add(id(value))
+        return value
+
+    return pytree.tree_map(once, (args, kwargs))
 
 
 class _Entry(nn.Module):

@@ -54,6 +54,18 @@ def test_flat_signature() -> None:
     assert relative_error([returned["y"], returned["sum"]], expected) == 0.0
 
 
+def test_one_tensor_for_two_inputs() -> None:
+    """They stay two inputs, in the graph and when it is exported again: torch.export alone makes them one."""
+    same = torch.ones(3)
+    program = capture(Affine().eval(), (same, same), {"scale": same})
+    inputs = (torch.tensor([1.0, 2.0, 3.0]), torch.full((3,), 5.0), torch.full((3,), 7.0))
+    wanted = Affine()(inputs[0], inputs[1], scale=inputs[2])
+    method = program.methods["forward"]
+    assert torch.equal(execute(method, inputs).outputs[0], wanted["y"])
+    again = method.export().module(check_guards=False)(inputs[0], inputs[1], scale=inputs[2])
+    assert torch.equal(again["y"], wanted["y"])
+
+
 def test_name_and_provenance() -> None:
     program = capture(Affine().eval(), (torch.ones(3),), {"scale": torch.ones(3)})
     assert program.name == "Affine"
