@@ -1,4 +1,4 @@
-"""The family ``language``: hybrid language models of our own, with seeded random weights."""
+"""The family ``language``: hybrid language models of our own, with seeded random weights unless they were trained."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hycompile.errors import CaptureError
 from hycompile.models.family import Built, Description
+from hycompile.models.language import trained
 from hycompile.models.language.plan import Plan
 from hycompile.models.language.presets import PLANS
 
@@ -33,23 +34,30 @@ class LanguageModels:
 
     def describe(self, name: str) -> Description:
         plan = _plan(name)
-        source = "hycompile's own layers in the published plan, seeded random weights"
-        return Description(name, self.name, (1, plan.prompt), "Apache-2.0", source, pretrained=False)
+        pretrained = trained.folder(name.removeprefix(_PREFIX)) is not None
+        weights = "trained on the King James Bible" if pretrained else "seeded random weights"
+        source = f"hycompile's own layers in the published plan, {weights}"
+        return Description(name, self.name, (1, plan.prompt), "Apache-2.0", source, pretrained)
 
     def identity(self, name: str, *, resolution: int | None = None, seed: int = 0) -> str:
         from hycompile.models.weights_revision import REVISION
 
         version = importlib.metadata.version("torch")
-        return f"{name} {_plan(name)} resolution={resolution} seed={seed} weights={REVISION} torch {version}"
+        plan, weights = _plan(name), trained.digest(name.removeprefix(_PREFIX)) or REVISION
+        return f"{name} {plan} resolution={resolution} seed={seed} weights={weights} torch {version}"
 
     def build(self, name: str, *, resolution: int | None = None, seed: int = 0) -> Built:
-        """See :func:`build_plan`."""
+        """See :func:`build_plan`; ``seed`` gives example inputs only where the weights were trained."""
         plan = _plan(name)
         if resolution is not None:
             raise CaptureError(
                 f"model {name!r} at resolution {resolution}", "it reads tokens, not images", "leave --resolution out"
             )
-        return build_plan(plan, seed)
+        built = build_plan(plan, seed)
+        found = trained.folder(name.removeprefix(_PREFIX))
+        if found is not None:
+            trained.load(built.module, found)
+        return built
 
 
 def build_plan(plan: Plan, seed: int = 0) -> Built:

@@ -171,3 +171,20 @@ def test_state_shrinks_by_each_attention_that_becomes_a_state_space() -> None:
 def test_a_resolution_is_refused() -> None:
     with pytest.raises(CaptureError, match="resolution 48: it reads tokens, not images; leave --resolution out"):
         registry.family("language").build("language/sambay-tiny", resolution=48)
+
+
+def test_trained_weights_know_their_text() -> None:
+    """A verse that is in the corpus: far below the 7.6 nats a token of knowing nothing."""
+    from tokenizers import Tokenizer
+
+    from hycompile.models.language.trained import folder
+
+    found = folder("sambay-kjv")
+    assert found is not None
+    family = registry.family("language")
+    assert family.describe("language/sambay-kjv").pretrained
+    model = family.build("language/sambay-kjv").module
+    text = "In the beginning God created the heaven and the earth."
+    tokens = torch.tensor([Tokenizer.from_file(str(found / "tokenizer.json")).encode(text).ids])
+    loss = torch.nn.functional.cross_entropy(model(tokens)[0, :-1], tokens[0, 1:])
+    assert loss < 2.5
