@@ -28,12 +28,13 @@ from hycompile.untrusted import BROKEN, WAY_OUT, checked
 
 _INDEX = "program.json"
 _SCRIPT = "script.safetensors"
+_TOKENIZER = "tokenizer.json"
 # What torch raises over a graph that is not consistent.
 _UNREADABLE = (RuntimeError, LookupError, ValueError, AttributeError, AssertionError, TypeError, SpecViolationError)
 
 
 def save(program: Program, path: Path) -> None:
-    """Write a Program to one file: an index, a ``.pt2`` per method, and the tensors of its script.
+    """Write a Program to one file: an index, a ``.pt2`` per method, the tensors of its script, its tokenizer.
 
     Raises:
         ArtifactError: the file cannot be written; nothing is left behind.
@@ -57,6 +58,8 @@ def save(program: Program, path: Path) -> None:
                 archive.writestr(f"methods/{name}.pt2", buffer.getvalue())
             if program.script:
                 archive.writestr(_SCRIPT, save_tensors(_script_tensors(program.script)))
+            if program.tokenizer is not None:
+                archive.writestr(_TOKENIZER, program.tokenizer)
         Path(temporary).replace(path)
     except OSError as error:
         raise ArtifactError(
@@ -96,6 +99,7 @@ def _load_program(path: Path, archive: zipfile.ZipFile, name: str | None) -> Pro
         index = json.loads(archive.read(_INDEX))
         parts = {method: archive.read(f"methods/{method}.pt2") for method in index["methods"]}
         script = _script(index["script"], archive.read(_SCRIPT)) if index.get("script") else ()
+        tokenizer = archive.read(_TOKENIZER) if _TOKENIZER in archive.namelist() else None
     except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
         raise CaptureError(
             f"{path}", f"a damaged program archive ({error})", "save it again with Program.save"
@@ -106,7 +110,7 @@ def _load_program(path: Path, archive: zipfile.ZipFile, name: str | None) -> Pro
         script = checked_script(script, methods)
     except CaptureError as error:
         raise CaptureError(f"{path}, {error.seen}", error.reason, "save it again with Program.save") from None
-    return Program(name or index["name"], methods, index["provenance"], script)
+    return Program(name or index["name"], methods, index["provenance"], script, tokenizer)
 
 
 def _script_tensors(script: tuple[Step, ...]) -> dict[str, torch.Tensor]:

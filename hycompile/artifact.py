@@ -12,6 +12,8 @@ from hycompile.errors import ArtifactError
 from hycompile.target import Target
 
 MANIFEST = "manifest.json"
+# Role and file name of what a language model's artifact carries beside its backend's own files.
+TOKENIZER, TOKENIZER_FILE = "tokenizer", "tokenizer.json"
 
 
 class TensorSpec(BaseModel):

@@ -121,6 +121,7 @@ def load_program(source: str) -> Program:
         name=source,
     )
     program.provenance |= {"family": family.name, "model": name, "identity": family.identity(name)}
+    program.tokenizer = built.tokenizer.read_bytes() if built.tokenizer is not None else None
     return program
 
 

@@ -24,7 +24,7 @@ def to_dtype(program: Program, dtype: torch.dtype) -> Program:
     memo: dict[Any, Tensor] = {}
     methods = {name: _convert(method.copy(), dtype, memo) for name, method in program.methods.items()}
     script = (Step(step.method, tuple(_cast(value, dtype) for value in step.inputs)) for step in program.script)
-    return Program(program.name, methods, dict(program.provenance), tuple(script))
+    return Program(program.name, methods, dict(program.provenance), tuple(script), program.tokenizer)
 
 
 def _convert(method: Method, dtype: torch.dtype, memo: dict[Any, Tensor]) -> Method:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 
 from hycompile import registry
-from hycompile.artifact import Artifact, Manifest, folder_digests
+from hycompile.artifact import TOKENIZER, TOKENIZER_FILE, Artifact, Manifest, folder_digests
 from hycompile.backend import Backend, Obstacle
 from hycompile.cache import Cache, key, target_parts
 from hycompile.device import choose_target
@@ -76,8 +77,13 @@ def lower_cached(
 ) -> tuple[Artifact, bool]:
     """The artifact, and whether it came from the cache."""
     digest = program.digest
+    tokenizer = hashlib.sha256(program.tokenizer).hexdigest() if program.tokenizer is not None else None
     name = key(
-        program=digest, backend=backend.name, pipeline=pipeline, target=target_parts(target.model_dump(mode="json"))
+        program=digest,
+        tokenizer=tokenizer,
+        backend=backend.name,
+        pipeline=pipeline,
+        target=target_parts(target.model_dump(mode="json")),
     )
     found = cache.artifact(name)
     if found is not None:
@@ -85,6 +91,10 @@ def lower_cached(
     start = time.perf_counter()
     with cache.writing(name) as folder:
         lowered = backend.lower(program, target, folder)
+        files = dict(lowered.files)
+        if program.tokenizer is not None:
+            (folder / TOKENIZER_FILE).write_bytes(program.tokenizer)
+            files[TOKENIZER] = TOKENIZER_FILE
         manifest = Manifest(
             backend=backend.name,
             target=target,
@@ -92,7 +102,7 @@ def lower_cached(
             program_digest=digest,
             pipeline=pipeline,
             methods={method: program.methods[method].spec() for method in program.methods},
-            files=lowered.files,
+            files=files,
             digests=folder_digests(folder),
             facts=lowered.facts,
             tools=lowered.tools,

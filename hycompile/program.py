@@ -113,17 +113,20 @@ class Program:
         provenance: where it came from (source, torch version), for reports; not part of the digest.
         script: calls in an order that means something, by which rewrites and artifacts are proved. It changes no
             artifact, and is not part of the digest.
+        tokenizer: contents of the ``tokenizer.json`` of a language model, which every artifact carries; not part of the
+            digest.
     """
 
     name: str
     methods: dict[str, Method]
     provenance: dict[str, str] = field(default_factory=dict[str, str])
     script: tuple[Step, ...] = ()
+    tokenizer: bytes | None = field(default=None, repr=False)
 
     def copy(self) -> Program:
         """A Program whose graphs can be rewritten without touching this one; weights are shared."""
         methods = {name: method.copy() for name, method in self.methods.items()}
-        return Program(self.name, methods, dict(self.provenance), self.script)
+        return Program(self.name, methods, dict(self.provenance), self.script, self.tokenizer)
 
     def to(self, dtype: torch.dtype) -> Program:
         """The same Program with every floating weight, input and dtype argument in ``dtype``; sharing is kept."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from hycompile.capture import Call
@@ -45,6 +47,7 @@ class Built:
         dynamic_shapes: of these inputs, as for ``torch.export.export``.
         methods: what is captured instead of ``forward``, where a model is several entry points over shared state.
         script: calls of them in the order in which the model is used, as for ``hycompile.capture``.
+        tokenizer: the ``tokenizer.json`` of a language model, which its artifacts carry.
     """
 
     module: nn.Module
@@ -53,6 +56,7 @@ class Built:
     dynamic_shapes: Any = None
     methods: Mapping[str, Call] | None = None
     script: tuple[Step, ...] = ()
+    tokenizer: Path | None = None
 
 
 class Family(Protocol):
@@ -75,7 +79,7 @@ class Family(Protocol):
     def identity(self, name: str, *, resolution: int | None = None, seed: int = 0) -> str:
         """A text that differs whenever ``build`` would give another model: library versions and weights included.
 
-        Found without building, so that a cache can be asked first.
+        Found without building, so that a cache can be asked first. A tokenizer counts as much as weights.
         """
         ...
 

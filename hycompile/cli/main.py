@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hycompile.cli import build, devices, doctor, emit, explain, measure, models, passes, tune
+from hycompile.cli import build, devices, doctor, emit, explain, generate, measure, models, passes, tune
 from hycompile.cli.failure import EXIT_CODES, INTERRUPTED, report_failure
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("build")(build.build)
+app.command("generate")(generate.generate)
 app.command("measure")(measure.measure)
 app.command("tune")(tune.tune)
 app.command("explain")(explain.explain)

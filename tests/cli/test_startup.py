@@ -23,6 +23,7 @@ HEAVY = {
     "tensorrt",
     "tensorrt_rtx",
     "timm",
+    "tokenizers",
     "torch",
     "torch_mlir",
     "transformers",
