@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hycompile.errors import CaptureError
@@ -55,9 +56,10 @@ class LanguageModels:
             )
         built = build_plan(plan, seed)
         found = trained.folder(name.removeprefix(_PREFIX))
-        if found is not None:
-            trained.load(built.module, found)
-        return built
+        if found is None:
+            return built
+        trained.load(built.module, found)
+        return replace(built, tokenizer=found / "tokenizer.json")
 
 
 def build_plan(plan: Plan, seed: int = 0) -> Built:

@@ -18,9 +18,12 @@ def folder(preset: str) -> Path | None:
 
 
 def digest(preset: str) -> str:
-    """SHA-256 of the weights; empty if the preset was not trained."""
+    """SHA-256 of weights and tokenizer; empty if the preset was not trained."""
     found = folder(preset)
-    return "" if found is None else hashlib.sha256((found / "weights.safetensors").read_bytes()).hexdigest()
+    if found is None:
+        return ""
+    files = (found / "weights.safetensors", found / "tokenizer.json")
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def load(model: nn.Module, found: Path) -> None:

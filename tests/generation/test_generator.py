@@ -73,6 +73,19 @@ def test_artifacts_give_the_same_tokens(runtime: str, artifacts: Built) -> None:
 
 
 @pytest.mark.slow
+def test_the_trained_model_continues_a_prompt(tmp_path: Path) -> None:
+    """As docs/language.md shows it, and with what its artifacts carry."""
+    original = load_program("language/sambay-kjv")
+    wanted = Generator.eager(original).generate("In the beginning God created", max_tokens=64)
+    assert "".join(wanted).startswith(" him. And the LORD said unto Moses")
+    passes = Pipeline.parse("normalise,reparameterise,share-memory,lower-scans,sink-slices")
+    rewritten, _ = passes(original, prove=False)
+    for runtime in ("onnx", "executorch"):
+        generator = Generator.open(lower(rewritten, "host", runtime, cache=Cache(tmp_path)))
+        assert generated(generator, "In the beginning God created", count=64).tokens == wanted.tokens
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["causal-lm/lfm2-tiny", "language/sambay-tiny"])
 def test_hybrids_give_the_same_tokens(model: str, tmp_path: Path) -> None:
     original = load_program(model)
