@@ -26,9 +26,12 @@ _KEPT = "kept"
 def merge_equal_state(program: Program) -> tuple[int, list[Refusal]]:
     """Leave one buffer of those that start equal and are written alike by every method; returns how many went away.
 
-    Refused for buffers that are written alike but start with different content.
+    Refused for buffers that are written alike but start with different content. On the meta device there is no content:
+    nothing is known to start equal, and nothing is merged.
     """
     buffers = _buffers(program)
+    if any(tensor.is_meta for tensor in buffers.values()):
+        return 0, []
     groups = _equal(program, {name: _start(tensor) for name, tensor in buffers.items()})
     alike = _equal(program, {name: _kind(tensor) for name, tensor in buffers.items()})
     refusals = [
