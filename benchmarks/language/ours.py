@@ -28,7 +28,9 @@ def pipeline(build: Build) -> str:
 
 
 def compile_to(build: Build, folder: Path) -> Artifact:
-    """Capture, rewrite with float32 checks, and lower into an empty folder.
+    """Capture, rewrite, and lower into an empty folder.
+
+    Passes are not checked rule by rule: the artifact itself is held against eager.
 
     Raises:
         HycompileError: whatever stands in the way.
@@ -39,9 +41,12 @@ def compile_to(build: Build, folder: Path) -> Artifact:
     from hycompile.device import choose_target
     from hycompile.lowering import lower_cached
     from hycompile.pipeline import Pipeline
+    from hycompile.sharing import share
 
-    text = pipeline(build)
-    program, _ = Pipeline.parse(text)(subjects.program(build), prove=False)
+    text, program = pipeline(build), subjects.program(build)
+    for step in Pipeline.parse(text).passes:
+        step.run(program, lambda program, report: None)
+        share(program.methods.values())
     if build.weights == "int4":
         quantise_linears(program)
     backend = registry.backend(build.runtime)

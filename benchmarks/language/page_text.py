@@ -5,10 +5,10 @@ from __future__ import annotations
 ABOUT = {
     "peers": (
         "Beside llama.cpp and ONNX Runtime, float32",
-        "Transformers' own models with one set of random weights: Falcon-H1 in the widths of the 0.5B model, "
-        "with its first 6 of 36 layers, and the whole of Mamba-2 130M. A prompt of 512 tokens, then token by "
-        "token. Ratios are to llama.cpp; `onnxruntime` runs transformers' stock export. llama.cpp keeps keys "
-        "and values in float16, as it does by default.",
+        "Transformers' own models with one set of random weights, in the widths their makers publish and with "
+        "some of their layers: 6 of 36 of Falcon-H1 0.5B, and 8 of 24 of Mamba-2 130M. A prompt of 512 tokens, "
+        "then token by token. Ratios are to llama.cpp; `onnxruntime` runs transformers' stock export. llama.cpp "
+        "keeps keys and values in float16, as it does by default.",
     ),
     "peers-4-bit": (
         "Beside llama.cpp, weights of 4 bits",

@@ -15,6 +15,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.language import build_worker, time_worker
@@ -78,15 +79,21 @@ def _build_all(pending: Sequence[Sitting], options: argparse.Namespace) -> dict[
     def keep(build: Build, outcome: Prepared, seconds: float) -> None:
         ready[build.folder] = outcome
         error = "" if outcome.rel_err is None else f" rel_err {outcome.rel_err:.1e}"
-        _tell(f"  {outcome.status}{error} in {seconds:.0f} s", "; ".join([outcome.reason, *outcome.absent.values()]))
+        done = f"[{len(ready)}/{len(wanted)}] {build.folder}: {outcome.status}{error} in {seconds:.0f} s"
+        _tell(done, "; ".join([outcome.reason, *outcome.absent.values()]))
 
-    for number, (folder, build) in enumerate(wanted.items(), 1):
+    def make(build: Build) -> None:
+        attempt_all(build_worker.job(options.builds), [build], keep, options.limit, 1)
+
+    for folder in wanted:
         found = known(options.builds / folder, options.stale)
         if found is not None:
             ready[folder] = found
-            continue
-        _tell(f"[build {number}/{len(wanted)}] {folder}", "")
-        attempt_all(build_worker.job(options.builds), [build], keep, options.limit, max(options.threads))
+    missing = [build for folder, build in wanted.items() if folder not in ready]
+    _tell(f"{len(missing)} of {len(wanted)} builds are missing", "")
+    with ThreadPoolExecutor(options.jobs) as pool:
+        # A list, so that an error comes through.
+        list(pool.map(make, missing))
     return ready
 
 
@@ -135,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=Plan.rounds, help=f"default: {Plan.rounds}")
     parser.add_argument("--limit", type=float, default=1800, metavar="SECONDS", help="of silence of a worker")
     parser.add_argument("--build", action="store_true", help="only build; time nothing")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="builds at a time (default: 1)")
     parser.add_argument("--stale", action="store_true", help="take builds that other sources of hycompile have made")
     parser.add_argument("--quick", action="store_true", help="tiny models, to see that everything runs")
     parser.add_argument("--fresh", action="store_true", help="forget what the results hold of the chosen cells")

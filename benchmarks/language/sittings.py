@@ -70,7 +70,7 @@ class Scale(NamedTuple):
 
 
 FULL = Scale(
-    shapes=(Shape("causal-lm/falcon-h1-0.5b", 6), Shape("causal-lm/mamba2-130m")),
+    shapes=(Shape("causal-lm/falcon-h1-0.5b", 6), Shape("causal-lm/mamba2-130m", 8)),
     sambay="language/sambay-40m",
     samba="language/samba-40m",
     transformer="language/transformer-40m",
