@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hycompile.backends.coreml.convert import Converted, convert, deployment_target
 from hycompile.backends.coreml.package import load_functions
 from hycompile.backends.coreml.quiet import quiet_coremltools
+from hycompile.backends.coreml.state import refuse_lost_state, state_bytes
 
 if TYPE_CHECKING:
     from hycompile.program import Program
@@ -20,7 +22,7 @@ def write_package(program: Program, target: Target, path: Path) -> dict[str, obj
     """Convert every method and write them as one package; returns its facts.
 
     Raises:
-        Unsupported: the converter refuses.
+        Unsupported: the converter refuses, or drops a write to state.
     """
     floor = deployment_target(target.coreml.deployment_target)
     functions = {"forward": "main"} if set(program.methods) == {"forward"} else {name: name for name in program.methods}
@@ -33,6 +35,9 @@ def write_package(program: Program, target: Target, path: Path) -> dict[str, obj
             single["forward"].rename(path)
         else:
             _join(single, functions, path)
+    written = load_functions(path)
+    for name, one in done.items():
+        refuse_lost_state(name, written[functions[name]], one.interface.states)
     return {
         "runner": "reference interpreter",
         "deployment_target": target.coreml.deployment_target,
@@ -43,8 +48,9 @@ def write_package(program: Program, target: Target, path: Path) -> dict[str, obj
         "states": {core: own for one in done.values() for core, own in one.interface.states.items()},
         "rewrites": dict(sum((Counter(one.rewrites) for one in done.values()), Counter[str]())),
         "kept_in_fp32": {name: list(one.wide) for name, one in done.items() if one.wide},
-        "operators": _operator_counts(path),
+        "operators": _operator_counts(written.values()),
         "weight_bytes": sum(file.stat().st_size for file in path.rglob("weights/*.bin")),
+        "state_bytes": state_bytes(written.values()),
     }
 
 
@@ -58,10 +64,10 @@ def _join(single: dict[str, Path], functions: dict[str, str], path: Path) -> Non
         ct.utils.save_multifunction(description, str(path))
 
 
-def _operator_counts(path: Path) -> dict[str, int]:
+def _operator_counts(functions: Iterable[Any]) -> dict[str, int]:
     """How often each MIL operator occurs over all functions, most frequent first."""
     counts: Counter[str] = Counter()
-    for function in load_functions(path).values():
+    for function in functions:
         operations: list[Any] = list(function.operations)
         counts.update(str(operation.op_type) for operation in operations if operation.op_type != "const")
     return dict(counts.most_common())

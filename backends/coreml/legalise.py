@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from hycompile.attributes import put_tensor, state_writes, tensor_at
 from hycompile.backends.coreml.attention import take_in_swaps
-from hycompile.backends.coreml.types import bound_integers, gather_integers, name_logic, replace
+from hycompile.backends.coreml.types import bound_integers, divide_integers, gather_integers, name_logic, replace
 from hycompile.builder import Builder, Value
 from hycompile.program import Method
 from hycompile.ranks import rank, reduce_ranks
@@ -26,6 +26,7 @@ def legalise(method: Method) -> dict[str, int]:
         "expand_gelu_tanh": expand_gelu_tanh(module),
         "take_in_swaps": take_in_swaps(module),
         "bound_integers": bound_integers(module),
+        "divide_integers": divide_integers(module),
         "name_logic": name_logic(module),
         "gather_integers": gather_integers(module),
         "matrix_operands": matrix_operands(module),

@@ -15,6 +15,7 @@ _LOGICAL = {
     **{f"aten.{name}.Tensor": "aten.logical_or" for name in ("bitwise_or", "__or__")},
     **{f"aten.{name}.Tensor": "aten.logical_xor" for name in ("bitwise_xor", "__xor__")},
 }
+_DIVISIONS = ("aten.div.Tensor_mode", "aten.div.Scalar_mode")
 _GATHERS = ("aten.index_select", "aten.index.Tensor", "aten.gather")
 
 
@@ -29,6 +30,19 @@ def bound_integers(module: GraphModule) -> int:
             if limit is not None:
                 value = build.call(operator, value, torch.tensor(limit, dtype=node.meta["val"].dtype))
         replace(module, node, value)
+    return len(found)
+
+
+def divide_integers(module: GraphModule) -> int:
+    """n / m rounded down stays an integer. coremltools divides in floats, of which 16 bits hold integers up to 2048."""
+    calls = [node for node in module.graph.nodes if any(is_call(node, kind) for kind in _DIVISIONS)]
+    found = [
+        node for node in calls if not node.meta["val"].is_floating_point() and bind(node)["rounding_mode"] == "floor"
+    ]
+    for node in found:
+        build, dtype = Builder(module, node, "divide"), node.meta["val"].dtype
+        quotient = build.call("aten.floor_divide", *map(_value, node.args))
+        replace(module, node, build.call("aten._to_copy", quotient, dtype=dtype))
     return len(found)
 
 

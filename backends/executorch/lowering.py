@@ -16,6 +16,7 @@ from hycompile.backends.executorch.lean import lean
 from hycompile.backends.executorch.operators import compute_operators
 from hycompile.backends.executorch.partitioners import state_names, takes_over_state
 from hycompile.backends.executorch.state import keep_initial_values, refuse_lost_state
+from hycompile.backends.executorch.storage import stored
 from hycompile.backends.executorch.survey import account, without_kernel
 from hycompile.errors import Unsupported
 from hycompile.program import Program
@@ -38,6 +39,7 @@ def lower(program: Program, target: Target, folder: Path) -> Lowered:
     emitted = _emit(edge, program)
     with (folder / "model.pte").open("wb") as stream:
         emitted.write_to_file(stream)
+    facts |= stored(folder / "model.pte", state_names(program))
     return Lowered({"model": "model.pte"}, facts, _tools(target))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from hycompile.backends.onnx.backend import role_of
 from hycompile.backends.onnx.legalise import legalise
 from hycompile.backends.onnx.signature import explicit
+from hycompile.backends.onnx.storage import stored
 from hycompile.backends.onnx.translate import DATA_SUFFIX, save, translate
 from hycompile.program import Program
 
@@ -27,7 +28,7 @@ def write_methods(
         folder: where the files go.
 
     Returns:
-        Files by role, and facts: opset, node count, node kinds, hits of rewrites.
+        Files by role, and facts: opset, node count, node kinds, hits of rewrites, bytes of weights and state.
     """
     files: dict[str, str] = {}
     operators: Counter[str] = Counter()
@@ -50,5 +51,6 @@ def write_methods(
         "operators": dict(operators.most_common()),
         "rewrites": dict(rewrites.most_common()),
         "legalised": dict(legalised),
+        **stored(folder / files[role_of(name)] for name in inner.methods),
     }
     return files, facts

@@ -100,6 +100,7 @@ class Tensorrt:
             "precision": target.precision,
             "tf32": False,
             "state": source.facts["state"],
+            "state_bytes": source.facts["state_bytes"],
             "engines": engines,
             "onnx": source.facts,
         }

@@ -10,7 +10,7 @@ from torch.fx import Node
 from tvm import relax
 
 from hycompile.backends.tvm.expressions import cast, dtype_of, ops, rank_of, values
-from hycompile.backends.tvm.norms import batch_norm, group_norm, layer_norm
+from hycompile.backends.tvm.norms import batch_norm, group_norm, layer_norm, rms_norm
 from hycompile.errors import Unsupported
 from hycompile.schema import bind
 
@@ -206,6 +206,7 @@ CONVERTERS: dict[str, Converter] = {
     "amin.default": _extreme(ops.min),
     "group_norm.default": group_norm,
     "layer_norm.default": layer_norm,
+    "rms_norm.default": rms_norm,
     "clamp.default": clamp,
     "masked_fill.Scalar": masked_fill,
     "squeeze.dim": squeeze,

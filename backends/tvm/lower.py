@@ -56,12 +56,17 @@ def write_library(program: Program, target: Target, folder: Path) -> tuple[dict[
     }
     (folder / WEIGHTS).write_bytes(arrays_as_bytes({names[content]: value for content, value in weights.items()}))
     (folder / INTERFACE).write_text(Interface(methods=methods).model_dump_json(indent=2) + "\n")
+    facts = _facts(llvm, report, len(methods), folder / LIBRARY)
+    facts |= {
+        "weight_bytes": sum(value.nbytes for value in weights.values()),
+        "state_bytes": sum(value.nbytes for value in state.values()),
+    }
     files = {"model": LIBRARY, "weights": WEIGHTS, "interface": INTERFACE}
     if state:
         first = {name: value.detach().clone().contiguous() for name, value in state.items()}
         (folder / STATE).write_bytes(tensors_as_bytes(first))
         files["state"] = STATE
-    return files, _facts(llvm, report, len(methods), folder / LIBRARY)
+    return files, facts
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from torch.fx import Node
 from tvm import relax
 
@@ -27,6 +28,19 @@ def batch_norm(node: Node, importer: Any) -> Any:
         shift = emit(ops.add(shift, v["bias"]))
     scaled = emit(ops.multiply(v["input"], emit(ops.reshape(scale, shape))))
     return emit(ops.add(scaled, emit(ops.reshape(shift, shape))))
+
+
+def rms_norm(node: Node, importer: Any) -> Any:
+    """x / sqrt(mean(x^2) + eps) w over the last axes, in float32; the front end has none."""
+    v, emit = values(node, importer), importer.block_builder.emit
+    dtype = dtype_of(v["input"])
+    x = emit(cast(v["input"], "float32"))
+    eps = v["eps"] if v["eps"] is not None else torch.finfo(node.meta["val"].dtype).eps
+    axes = list(range(rank_of(x) - len(v["normalized_shape"]), rank_of(x)))
+    square = emit(ops.mean(emit(ops.multiply(x, x)), axes, True))
+    scale = emit(ops.rsqrt(emit(ops.add(square, relax.const(eps, "float32")))))
+    result = emit(cast(emit(ops.multiply(x, scale)), dtype))
+    return result if v["weight"] is None else emit(ops.multiply(result, v["weight"]))
 
 
 def group_norm(node: Node, importer: Any) -> Any:

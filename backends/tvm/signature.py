@@ -58,7 +58,8 @@ def make_explicit(method: Method, state: dict[str, Tensor]) -> Signature:
     """A copy of ``method`` without buffers that change.
 
     Raises:
-        Unsupported: a constant of the graph is a view of written state, so that the write would be lost to it.
+        Unsupported: a constant of the graph is a view of written state, so that the write would be lost to it; or a
+            write is to part of a buffer.
     """
     module = method.copy().graph
     graph = module.graph
@@ -71,6 +72,7 @@ def make_explicit(method: Method, state: dict[str, Tensor]) -> Signature:
     graph.output_node().args = ((*outputs, *final.values()),)
     for node in writes.values():
         graph.erase_node(node)
+    _refuse_other_writes(graph)
     graph.eliminate_dead_code()
     _refuse_views(module, state)
     examples = (*method.flat_inputs(), *(state[name] for name in places))
@@ -119,6 +121,17 @@ def _placeholders(module: GraphModule, state: dict[str, Tensor], inputs: list[No
         node.replace_all_uses_with(places[name])
         graph.erase_node(node)
     return places
+
+
+def _refuse_other_writes(graph: Graph) -> None:
+    """The front end would translate a write to part of a buffer as a value that nobody takes."""
+    for node in graph.nodes:
+        if node.op == "call_function" and getattr(node.target, "__name__", "") == "copy_.default":
+            raise Unsupported(
+                f"write {node.name!r} to {node.args[0]!s}",
+                "it is no whole buffer, and the write would be lost",
+                "report it with the pipeline: capture leaves none, so a pass did",
+            )
 
 
 def _refuse_views(module: GraphModule, state: dict[str, Tensor]) -> None:

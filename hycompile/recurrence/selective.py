@@ -81,8 +81,12 @@ def _contribution(left: Tensor, driven: Tensor, a: Tensor, b: Tensor) -> Tensor:
     Returns:
         [batch, chunks, channels, state width].
     """
+
+    def total(left: Tensor, driven: Tensor, b: Tensor) -> Tensor:
+        return ((left.unsqueeze(-1) * a).exp() * driven.unsqueeze(-1) * b.unsqueeze(-2)).sum(2)
+
+    if left.shape[2] <= _PART:
+        # Runtimes do not expect a split into one piece.
+        return total(left, driven, b)
     parts = zip(*(tensor.split(_PART, 2) for tensor in (left, driven, b)), strict=True)
-    sums = [
-        ((left.unsqueeze(-1) * a).exp() * driven.unsqueeze(-1) * b.unsqueeze(-2)).sum(2) for left, driven, b in parts
-    ]
-    return torch.stack(sums).sum(0)
+    return torch.stack([total(*part) for part in parts]).sum(0)

@@ -57,8 +57,8 @@ class Machine:
         self._function = function
         self._constants: dict[Any, Value] = {}
         self._inputs: dict[str, Any] = dict(function.inputs)
-        self.states = {key: declared(v, key) for key, v in self._inputs.items() if _is_state(v)}
-        self.inputs = {key: declared(v, key) for key, v in self._inputs.items() if not _is_state(v)}
+        self.states = {key: declared(v, key) for key, v in self._inputs.items() if is_state(v)}
+        self.inputs = {key: declared(v, key) for key, v in self._inputs.items() if not is_state(v)}
         self.outputs = [declared(variable, variable.name) for variable in function.outputs]
         self._steps = self._prepare()
 
@@ -143,7 +143,7 @@ class Machine:
 
 def declared(variable: Any, name: str) -> Declared:
     """The declared type of a variable, a state's being that of what it wraps."""
-    if _is_state(variable):
+    if is_state(variable):
         from coremltools.converters.mil.mil import types
 
         wrapped = variable.sym_type.wrapped_type()
@@ -152,7 +152,8 @@ def declared(variable: Any, name: str) -> Declared:
     return Declared(name, declared_shape(variable), torch_dtype(dtype_name(variable)))
 
 
-def _is_state(variable: Any) -> bool:
+def is_state(variable: Any) -> bool:
+    """Whether a variable is a state, not a tensor."""
     from coremltools.converters.mil.mil import types
 
     return bool(types.is_state(variable.sym_type))

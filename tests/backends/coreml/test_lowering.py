@@ -119,13 +119,14 @@ class Bounds(nn.Module):
 
     def forward(self, x: Tensor, index: Tensor) -> tuple[Tensor, ...]:
         picked = x.index_select(1, index.clamp(0, 4)) + x.index_select(1, index.clamp(max=3).abs())
-        return picked, index.clamp(min=1), x.clamp(-0.1, 0.2)
+        floors = torch.div(index * 1001, 7, rounding_mode="floor") % 5
+        return picked, index.clamp(min=1), x.clamp(-0.1, 0.2), x.index_select(1, floors)
 
 
 def test_bounds_of_integers(lower_coreml: Lower) -> None:
     program = hy.capture(Bounds().eval(), (torch.randn(3, 5), torch.tensor([7, -2, 3])))
     artifact = lower_coreml(program)
-    assert artifact.manifest.facts["rewrites"] == {"bound_integers": 3}
+    assert artifact.manifest.facts["rewrites"] == {"bound_integers": 3, "divide_integers": 1}
     assert max(_errors(program, artifact)) < 1e-6
 
 

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 import hycompile as hy
-from hycompile.backends.coreml import Coreml
+from hycompile.backends.coreml import Coreml, convert
 from hycompile.backends.coreml.interpreter import Machine
 from hycompile.backends.coreml.package import load_functions
 from hycompile.capture import Call
 from hycompile.errors import Unsupported
-from hycompile.program import Program
+from hycompile.program import Method, Program
 from hycompile.prove import prove
 
 RUN_HERE = ("read_state", "coreml_update_state")
@@ -79,6 +80,24 @@ def test_a_new_session_starts_over(lower_coreml: Callable[..., Any]) -> None:
     first, second = session.run(inputs)[0], session.run(inputs)[0]
     assert not torch.equal(first, second)
     assert torch.equal(Coreml().open(artifact).run(inputs)[0], first)
+
+
+def test_a_lost_write_is_refused(lower_coreml: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard itself: a conversion in which one of two buffers is never written."""
+    export = convert.legal_export
+
+    def forgetful(legal: Method) -> ExportedProgram:
+        exported = export(legal)
+        output, specs = exported.graph.output_node(), exported.graph_signature.output_specs
+        (lost,) = (index for index, spec in enumerate(specs) if spec.target == "hidden")
+        del specs[lost]
+        results: Any = output.args[0]
+        output.args = (tuple(value for index, value in enumerate(results) if index != lost),)
+        return exported
+
+    monkeypatch.setattr(convert, "legal_export", forgetful)
+    with pytest.raises(Unsupported, match="state 'hidden' of method 'forward': coremltools dropped its write"):
+        lower_coreml(_program(Cache()), precision="fp16")
 
 
 def test_methods_share_state(lower_coreml: Callable[..., Any]) -> None:

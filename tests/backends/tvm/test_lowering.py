@@ -110,6 +110,7 @@ class Operators(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm, self.groups = nn.BatchNorm1d(6, eps=0.5), nn.GroupNorm(1, 6)
+        self.scaled, self.bare = nn.RMSNorm(8), nn.RMSNorm((6, 8), eps=0.3, elementwise_affine=False)
         self.several = nn.GroupNorm(3, 6)
         self.register_buffer("table", torch.tensor([2, -1, 0]))
 
@@ -119,6 +120,8 @@ class Operators(nn.Module):
             self.norm(x),
             self.groups(x),
             self.several(x),
+            self.scaled(x * 1e-3),
+            self.bare(x),
             x.amax(-1),
             x.amin((0, 2), keepdim=True),
             torch.div(x, 0.3, rounding_mode="floor"),

@@ -85,6 +85,19 @@ def test_a_constant_view_of_state_is_refused(memory: Program) -> None:
         make_explicit(method, state_of(Program("memory", {"forward": method})))
 
 
+def test_a_write_to_part_of_a_buffer_is_refused(memory: Program) -> None:
+    """The front end takes it for a value nobody needs; capture leaves none, but a rewrite may."""
+    method = memory.copy().methods["forward"]
+    graph = method.graph.graph
+    (write,) = (node for node in graph.nodes if node.name.startswith("copy") and node.args[0].target == "samples")
+    with graph.inserting_before(write):
+        part = graph.call_function(torch.ops.aten.select.int, (write.args[0], 1, 0))
+        row = graph.call_function(torch.ops.aten.select.int, (write.args[1], 1, 0))
+    write.args = (part, row)
+    with pytest.raises(Unsupported, match=r"write 'copy_\w*' to select\w*: it is no whole buffer"):
+        make_explicit(method, state_of(Program("memory", {"forward": method})))
+
+
 class Counter(nn.Module):
     """Returns the very buffer it writes."""
 
