@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from hycompile.backend import Session
 
 _DEVICE = "host"
-_LANGUAGE = ("fold-multipliers", "share-memory", "sink-slices", "lower-scans")
+_CUT = "sink-slices"
 
 
 def pipeline(build: Build) -> str:
-    """The passes of a language model: the device's, with those for language models behind the first."""
+    """The device's passes; those without the cut where a build is to have none."""
     from hycompile.device import load_target
 
-    first, *rest = load_target(_DEVICE).pipeline.split(",")
-    return ",".join([first, *(name for name in _LANGUAGE if build.cut or name != "sink-slices"), *rest])
+    names = load_target(_DEVICE).pipeline.split(",")
+    return ",".join(name for name in names if build.cut or name != _CUT)
 
 
 def compile_to(build: Build, folder: Path) -> Artifact:

@@ -35,6 +35,7 @@ class Prepared(Strict):
         size_bytes: of all files.
         seconds: it took.
         sources: digest of hycompile's sources it was built by.
+        pipeline: text of its passes; only our own contenders have one.
     """
 
     status: Literal["ready", "refused", "failed", "missing"]
@@ -45,20 +46,23 @@ class Prepared(Strict):
     size_bytes: int | None = None
     seconds: float = 0.0
     sources: str = ""
+    pipeline: str | None = None
 
 
-def known(folder: Path, any_sources: bool = False) -> Prepared | None:
+def known(build: Build, folder: Path, any_sources: bool = False) -> Prepared | None:
     """What an earlier run has built in this folder, if it still holds.
 
     Args:
+        build: what is wanted.
         folder: of the build.
-        any_sources: take what other sources of hycompile have built.
+        any_sources: take what other sources of hycompile have built, by the same passes.
     """
     path = folder / _RECORD
     if not path.is_file():
         return None
     found = Prepared.model_validate_json(path.read_bytes())
-    return found if any_sources or found.sources == sources_digest() else None
+    holds = found.pipeline == _pipeline(build) and (any_sources or found.sources == sources_digest())
+    return found if holds else None
 
 
 def prepare(build: Build, folder: Path) -> Prepared:
@@ -67,9 +71,8 @@ def prepare(build: Build, folder: Path) -> Prepared:
     folder.mkdir(parents=True)
     start = time.perf_counter()
     outcome = _attempt(build, folder)
-    outcome = outcome.model_copy(
-        update={"seconds": time.perf_counter() - start, "size_bytes": _size(folder), "sources": sources_digest()}
-    )
+    facts = {"size_bytes": _size(folder), "sources": sources_digest(), "pipeline": _pipeline(build)}
+    outcome = outcome.model_copy(update={"seconds": time.perf_counter() - start, **facts})
     if outcome.status in ("ready", "refused"):
         write_text(folder / _RECORD, outcome.model_dump_json())
     return outcome
@@ -88,6 +91,10 @@ def prompt(build: Build, length: int) -> list[int]:
     """Seeded tokens, of any number: a longer text begins with a shorter one."""
     draw = random.Random(0)
     return [draw.randrange(subjects.vocabulary(build)) for _ in range(length)]
+
+
+def _pipeline(build: Build) -> str | None:
+    return None if build.runtime in ("llama.cpp", "onnxruntime") else ours.pipeline(build)
 
 
 def _attempt(build: Build, folder: Path) -> Prepared:

@@ -58,6 +58,7 @@ class Record(Strict):
     processor time over all threads, ``wall_ratio`` of time. ``context`` is the tokens of the prompt, or those before
     the one that is decoded. ``state_bytes`` is what is kept of one sequence. ``rel_err`` is the largest error of logits
     against eager over the prompt's last token and four more, relative to the largest logit.
+    ``pipeline`` is the text of the passes; only our own contenders have one.
     """
 
     comparison: str
@@ -78,6 +79,7 @@ class Record(Strict):
     rel_err: float | None = None
     size_bytes: int | None = None
     build_seconds: float | None = None
+    pipeline: str | None = None
     executions: int | None = None
     wall_ms: tuple[float, ...] = ()
     cpu_ms: tuple[float, ...] = ()
@@ -114,6 +116,7 @@ def combine(sitting: Sitting, entry: Entry, prepared: Prepared, timing: Timing |
         "rel_err": prepared.rel_err,
         "size_bytes": prepared.size_bytes,
         "build_seconds": prepared.seconds,
+        "pipeline": prepared.pipeline,
     }
     if timing is not None:
         values |= timing.model_dump(exclude={"contender", "model", "status", "reason"})

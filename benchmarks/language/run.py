@@ -64,7 +64,11 @@ def _run(options: argparse.Namespace) -> None:
 
 def _chosen(options: argparse.Namespace) -> list[Sitting]:
     scale = QUICK if options.quick else FULL
-    return [sitting for sitting in sittings(scale, tuple(options.threads)) if sitting.comparison in options.only]
+    return [
+        sitting
+        for sitting in sittings(scale, tuple(options.threads))
+        if sitting.comparison in options.only and sitting.context in (options.contexts or [sitting.context])
+    ]
 
 
 def _is_known(book: Book, sitting: Sitting) -> bool:
@@ -85,8 +89,8 @@ def _build_all(pending: Sequence[Sitting], options: argparse.Namespace) -> dict[
     def make(build: Build) -> None:
         attempt_all(build_worker.job(options.builds), [build], keep, options.limit, 1)
 
-    for folder in wanted:
-        found = known(options.builds / folder, options.stale)
+    for folder, build in wanted.items():
+        found = known(build, options.builds / folder, options.stale)
         if found is not None:
             ready[folder] = found
     missing = [build for folder, build in wanted.items() if folder not in ready]
@@ -139,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", nargs="+", default=list(COMPARISONS), choices=COMPARISONS, metavar="COMPARISON")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="default: 1 2")
+    parser.add_argument("--contexts", nargs="+", type=int, metavar="N", help="only these; default: all")
     parser.add_argument("--rounds", type=int, default=Plan.rounds, help=f"default: {Plan.rounds}")
     parser.add_argument("--limit", type=float, default=1800, metavar="SECONDS", help="of silence of a worker")
     parser.add_argument("--build", action="store_true", help="only build; time nothing")

@@ -111,7 +111,7 @@ def test_what_cannot_be_built_is_an_outcome(tmp_path: Path) -> None:
     outcome = prepare(build, tmp_path / "build")
     assert (outcome.status, outcome.rel_err) == ("failed", None)
     assert "no-such-model" in outcome.reason
-    assert known(tmp_path / "build") is None
+    assert known(build, tmp_path / "build") is None
 
 
 @pytest.mark.slow
@@ -122,7 +122,8 @@ def test_artifacts_are_held_against_eager_and_kept(runtime: str, tmp_path: Path)
     assert outcome.status == "ready", outcome.reason
     assert outcome.rel_err is not None
     assert outcome.rel_err < 1e-5
-    assert known(folder) == outcome
+    assert known(build, folder) == outcome
+    assert known(build.model_copy(update={"cut": False}), folder, any_sources=True) is None
     session = open_session(build, folder, 1)
     assert isinstance(session, HycompileSession)
     assert session.state_bytes == outcome.state_bytes
