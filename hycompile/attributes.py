@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node
+from torch.fx import Graph, GraphModule, Node
 
 from hycompile.schema import is_call
 
@@ -63,3 +63,13 @@ def used_tensors(module: GraphModule) -> dict[str, Tensor]:
     """Every tensor a ``get_attr`` node with users names, by that name, in graph order."""
     nodes = [node for node in module.graph.nodes if node.op == "get_attr" and node.users]
     return {str(node.target): tensor_at(module, str(node.target)) for node in nodes}
+
+
+def put_inputs_first(graph: Graph) -> None:
+    """Move the placeholders to the head of a graph, in their order, so that what is put behind them precedes all users.
+
+    Rewrites leave constants before them, and nodes that need nothing but state may stand right behind those.
+    """
+    head = next(node for node in graph.nodes if node.op != "placeholder")
+    for node in graph.find_nodes(op="placeholder"):
+        head.prepend(node)

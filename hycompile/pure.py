@@ -8,7 +8,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torch.fx.graph import CodeGen
 
-from hycompile.attributes import state_writes, storage_key, tensor_at
+from hycompile.attributes import put_inputs_first, state_writes, storage_key, tensor_at
 from hycompile.errors import Unsupported
 from hycompile.program import Method
 
@@ -52,6 +52,7 @@ def _explicit_state(method: Method) -> GraphModule:
     """The graph with a placeholder for each state buffer behind the others, and its last value behind the outputs."""
     method = method.copy()
     module, graph, outputs = method.graph, method.graph.graph, method.output_nodes()
+    put_inputs_first(graph)
     writes = state_writes(module)
     results = [*outputs, *(node.args[1] for node in writes.values())]
     for node in writes.values():

@@ -77,7 +77,9 @@ class Target(_Strict):
     description: str
     runtimes: tuple[str, ...] = Field(min_length=1)
     precision: Precision = "fp32"
-    pipeline: str = "normalise,sink-slices,share-memory,fold-multipliers,lower-scans,reparameterise,fuse-conv-attention,layout"
+    pipeline: str = (
+        "normalise,sink-slices,share-memory,fold-multipliers,lower-scans,reparameterise,fuse-conv-attention,layout"
+    )
     triple: str
     os: OperatingSystem
     executorch: ExecutorchOptions = ExecutorchOptions()

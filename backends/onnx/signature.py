@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
-from hycompile.attributes import state_writes, storage_key, tensor_at
+from hycompile.attributes import put_inputs_first, state_writes, storage_key, tensor_at
 from hycompile.dynamic import dynamic_shapes_of
 from hycompile.errors import Unsupported
 from hycompile.program import Method, Program
@@ -73,6 +73,7 @@ def explicit(method: Method, edges: Method, state: dict[str, Tensor]) -> Signatu
     """
     module = method.copy().graph
     module.graph.set_codegen(CodeGen())
+    put_inputs_first(module.graph)
     inputs = list(module.graph.find_nodes(op="placeholder"))
     writes = {_known(state, module, name): node for name, node in state_writes(module).items()}
     places = _state_placeholders(module, state, inputs)

@@ -11,7 +11,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
-from hycompile.attributes import state_writes, storage_key, tensor_at
+from hycompile.attributes import put_inputs_first, state_writes, storage_key, tensor_at
 from hycompile.errors import Unsupported
 from hycompile.program import Method, Program
 
@@ -64,6 +64,7 @@ def make_explicit(method: Method, state: dict[str, Tensor]) -> Signature:
     module = method.copy().graph
     graph = module.graph
     graph.set_codegen(CodeGen())
+    put_inputs_first(graph)
     inputs = list(graph.find_nodes(op="placeholder"))
     writes = state_writes(module)
     final = {_known(state, module, name): node.args[1] for name, node in writes.items()}

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hycompile import registry
 from hycompile.artifact import Artifact
 from hycompile.backend import Session
 from hycompile.cache import Cache
+from hycompile.capture import capture
 from hycompile.lowering import lower
 from hycompile.pipeline import Pipeline
 from hycompile.program import Program
 from hycompile.prove import prove
+from hycompile.pure import pure
 from hycompile.storage import stored_bytes
 from tests.toy_sambay import INNER, SLOTS, STATE, WIDTH, toy
 
@@ -73,6 +76,36 @@ def test_weights_are_counted(build: Build, runtime: str) -> None:
     facts: Any = build(runtime).manifest.facts
     assert facts["weight_bytes"] > 0.8 * sum(matrices.values())
     assert facts.get("first_state_bytes", facts["state_bytes"]) >= facts["state_bytes"]
+
+
+class Kept(nn.Module):
+    """Reads its state reshaped, before it looks at its input."""
+
+    kept: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kept", torch.zeros(2, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.kept.permute(1, 0).reshape(8) + x
+        self.kept.copy_(y.reshape(2, 4))
+        return y
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "tvm"])
+def test_state_may_be_read_ahead_of_the_inputs(runtime: str, tmp_path: Path) -> None:
+    """A pass may leave what needs nothing but state at the head of a graph, before the placeholders."""
+    program = capture(Kept().eval(), (torch.randn(8),))
+    graph = program.methods["forward"].graph.graph
+    (given,) = graph.find_nodes(op="placeholder")
+    (reads,) = (node for node in graph.nodes if node.target is torch.ops.aten.add.Tensor)
+    reads.prepend(given)
+    graph.lint()
+    assert prove(_open(lower(program, "host", runtime, cache=Cache(tmp_path))), program) < 1e-6
+    with torch.no_grad():
+        exported = pure(program.methods["forward"]).exported.module()
+        assert torch.equal(exported(torch.ones(8), torch.zeros(2, 4))[0], torch.ones(8))
 
 
 def _calls(seed: int) -> list[tuple[str, tuple[Tensor, ...]]]:
