@@ -16,7 +16,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch._export.verifier import SpecViolationError
 
-import hycompile.recurrence  # noqa: F401 - declares the operators that a saved program may hold
+# Declares the operators that a saved program may hold.
+import hycompile.recurrence  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from hycompile.dynamic import dynamic_shapes_of
 from hycompile.errors import ArtifactError, CaptureError
 from hycompile.normal_form import normal_form

@@ -110,7 +110,7 @@ class Operators(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm, self.groups = nn.BatchNorm1d(6, eps=0.5), nn.GroupNorm(1, 6)
-        self.scaled, self.bare = nn.RMSNorm(8), nn.RMSNorm((6, 8), eps=0.3, elementwise_affine=False)
+        self.scaled, self.bare = nn.RMSNorm(8), nn.RMSNorm([6, 8], eps=0.3, elementwise_affine=False)
         self.several = nn.GroupNorm(3, 6)
         self.register_buffer("table", torch.tensor([2, -1, 0]))
 
