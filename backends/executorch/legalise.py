@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from executorch.backends.xnnpack.utils.xnnpack_constants import XNN_MAX_TENSOR_DIMS
 from torch import Tensor
 from torch.fx import GraphModule, Node
@@ -35,7 +36,27 @@ def legalise(program: Program, options: ExecutorchOptions) -> None:
     expand_group_norm(program)
     expand_gelu(program)
     flatten_softmax(program)
+    copy_before_reshapes(program)
     copy_views(program)
+
+
+def copy_before_reshapes(program: Program) -> int:
+    """Give what attention returns plain order where it is reshaped at once; returns how often.
+
+    ``torch.export`` makes a view of such a reshape, since attention returns plain order when it is traced. What
+    ExecuTorch decomposes attention to returns heads and tokens the other way round in memory, and the view fails.
+    """
+    copied = 0
+    for method in program.methods.values():
+        module = method.graph
+        for node in list(module.graph.nodes):
+            if is_call(node, "aten.reshape") and is_call(node.all_input_nodes[0], "aten.scaled_dot_product_attention"):
+                build, attended = Builder(module, node, "attended"), node.all_input_nodes[0]
+                copy = build.call("aten.clone", attended, memory_format=torch.contiguous_format)
+                node.replace_input_with(attended, copy.node)
+                copied += 1
+        module.recompile()
+    return copied
 
 
 def copy_views(program: Program) -> int:

@@ -147,6 +147,20 @@ def test_softmax_with_a_dynamic_batch(build: Build) -> None:
         assert relative_error(session.run([scores]), [model(scores)]) < 1e-5
 
 
+class _Attended(nn.Module):
+    """Attention whose heads are reshaped away at once, as passes leave it for a single token."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(q, k, v, seen).reshape(1, 1, 32)
+
+
+def test_attention_may_be_reshaped_at_once(build: Build) -> None:
+    shapes = (1, 2, 2, 8), (1, 2, 6, 8), (1, 2, 6, 8)
+    inputs = *(torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes), torch.ones(2, 6) > 0
+    program = capture(_Attended().eval(), inputs)
+    assert relative_error(Executorch().open(build(program)).run(inputs), [_Attended()(*inputs)]) < 1e-5
+
+
 def test_gelu_keeps_its_tanh_form(build: Build) -> None:
     model, x = (
         nn.Sequential(nn.Linear(8, 8), nn.GELU(approximate="tanh")).eval(),
