@@ -54,9 +54,13 @@ class TensorrtOptions(_Strict):
 
 
 class CoremlOptions(_Strict):
-    """``deployment_target`` is a name of ``coremltools.target``; state needs iOS18 or macOS15."""
+    """``deployment_target`` is a name of ``coremltools.target``; state needs iOS18 or macOS15.
+
+    ``pad_states``: state is kept with a last dimension that is a multiple of 32, as the Neural Engine wants it.
+    """
 
     deployment_target: str = "iOS18"
+    pad_states: bool = False
 
 
 class TvmOptions(_Strict):

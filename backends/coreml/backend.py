@@ -79,4 +79,5 @@ class Coreml:
         names = cast("dict[str, str]", artifact.manifest.facts["functions"])
         machines = {method: Machine(functions[name], name) for method, name in names.items()}
         states = cast("dict[str, str]", artifact.manifest.facts["states"])
-        return InterpreterSession(machines, artifact.manifest.methods, states, threads)
+        widths = cast("dict[str, int]", artifact.manifest.facts["state_widths"])
+        return InterpreterSession(machines, artifact.manifest.methods, states, widths, threads)

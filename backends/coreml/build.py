@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hycompile.backends.coreml.convert import Converted, convert, deployment_target
 from hycompile.backends.coreml.package import load_functions
+from hycompile.backends.coreml.pad_states import REASON, pad_states
 from hycompile.backends.coreml.quiet import quiet_coremltools
 from hycompile.backends.coreml.state import refuse_lost_state, state_bytes
 
@@ -25,6 +26,8 @@ def write_package(program: Program, target: Target, path: Path) -> dict[str, obj
         Unsupported: the converter refuses, or drops a write to state.
     """
     floor = deployment_target(target.coreml.deployment_target)
+    program = program.copy()
+    widths = pad_states(program) if target.coreml.pad_states else {}
     functions = {"forward": "main"} if set(program.methods) == {"forward"} else {name: name for name in program.methods}
     done: dict[str, Converted] = {}
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
@@ -51,6 +54,8 @@ def write_package(program: Program, target: Target, path: Path) -> dict[str, obj
         "operators": _operator_counts(written.values()),
         "weight_bytes": sum(file.stat().st_size for file in path.rglob("weights/*.bin")),
         "state_bytes": state_bytes(written.values()),
+        "state_widths": widths,
+        **({"padded_states": f"{len(widths)}: {REASON}"} if widths else {}),
     }
 
 

@@ -13,6 +13,7 @@ from hycompile.attributes import state_writes, tensor_at
 from hycompile.backend import Obstacle
 from hycompile.backends.coreml.convert import deployment_target, legal_export, legal_method, unconvertible
 from hycompile.backends.coreml.legalise import MAX_RANK
+from hycompile.backends.coreml.pad_states import LANES, REASON
 from hycompile.backends.coreml.quiet import quiet_coremltools
 from hycompile.program import source_line
 from hycompile.ranks import rank
@@ -21,9 +22,6 @@ from hycompile.schema import operator_name
 if TYPE_CHECKING:
     from hycompile.program import Method, Program
     from hycompile.target import Target
-
-# apple/coremltools#2631.
-_LANES = 32
 
 
 def find_obstacles(program: Program, target: Target) -> list[Obstacle]:
@@ -108,14 +106,14 @@ def _of_state(method: Method, floor: Any, target: Target) -> Iterator[Obstacle]:
             reason = "Core ML state starts at zero, this buffer does not"
             yield Obstacle(f"state {name}", 1, reason, "start it at zero and add the constant where it is read", where)
         else:
-            yield from _of_state_width(name, value, where)
+            yield from _of_state_width(name, value, where, target)
 
 
-def _of_state_width(name: str, value: torch.Tensor, where: str) -> Iterator[Obstacle]:
-    width = value.shape[-1] if value.dim() else 1
-    if width % _LANES:
-        reason = f"the Neural Engine fails on state whose width ({width}) is no multiple of {_LANES}"
-        yield Obstacle(f"state {name}", 1, reason, "pad its last dimension", where, fatal=False)
+def _of_state_width(name: str, value: torch.Tensor, where: str, target: Target) -> Iterator[Obstacle]:
+    width = value.shape[-1] if value.dim() else LANES
+    if width % LANES and not target.coreml.pad_states:
+        reason = f"{REASON}; this one has {width}"
+        yield Obstacle(f"state {name}", 1, reason, "set coreml.pad_states in the device file", where, fatal=False)
 
 
 def _of_operators(method: Method) -> list[Obstacle]:

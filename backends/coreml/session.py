@@ -24,6 +24,7 @@ class InterpreterSession:
         machines: the function of each method.
         methods: each method's signature, as in the manifest.
         states: Core ML's state names to the Program's buffer names.
+        widths: of buffers that the package holds wider than the Program, the Program's last dimension.
         threads: torch's threads while it runs; as they are, if None.
     """
 
@@ -32,9 +33,11 @@ class InterpreterSession:
         machines: Mapping[str, Machine],
         methods: Mapping[str, MethodSpec],
         states: Mapping[str, str],
+        widths: Mapping[str, int],
         threads: int | None = None,
     ) -> None:
-        self._machines, self._methods, self._names, self._threads = machines, methods, states, threads
+        self._machines, self._methods, self._threads = machines, methods, threads
+        self._names, self._widths = states, widths
         self._state = {
             name: torch.zeros([size or 0 for size in declared.shape], dtype=declared.dtype)
             for machine in machines.values()
@@ -66,7 +69,8 @@ class InterpreterSession:
 
     def state(self) -> dict[str, Tensor]:
         """The current state by the Program's buffer names."""
-        return {self._names[name]: value.clone() for name, value in self._state.items()}
+        named = {self._names[name]: value for name, value in self._state.items()}
+        return {name: value[..., : self._widths.get(name)].clone() for name, value in named.items()}
 
     def profile(self, inputs: Sequence[Tensor], runs: int = 8) -> list[OperatorTime] | None:
         """None: the interpreter's time says nothing about a device."""

@@ -155,5 +155,25 @@ def test_odd_width_is_a_hint_about_the_neural_engine(coreml_target: Callable[...
         ("state hidden", False),
         ("state inner.keys", False),
     ]
-    assert "width (20) is no multiple of 32" in obstacles[0].reason
+    assert obstacles[0].reason.endswith("no multiple of 32; this one has 20")
     assert not Coreml().obstacles(_program(Cache()), coreml_target("fp16"))
+
+
+def test_padded_state_computes_the_same(lower_coreml: Callable[..., Any]) -> None:
+    """Two methods, one of which only resets, over state that the package holds wider than the model."""
+    torch.manual_seed(0)
+    token = torch.randn(1, 20)
+    calls = {"step": Call((token, torch.tensor(1))), "reset": Call((token,), function="reset")}
+    program = hy.capture(Cache(20).eval(), methods=calls)
+    artifact = lower_coreml(program, precision="fp16", pad_states=True)
+    assert artifact.manifest.facts["state_widths"] == {"hidden": 20, "inner.keys": 20}
+    assert artifact.manifest.facts["state_bytes"] == 2 * (32 + 4 * 32)
+    assert "Neural Engine" in artifact.manifest.facts["padded_states"]
+    session = Coreml().open(artifact)
+    assert session.state()["inner.keys"].shape == (1, 4, 20)
+    assert prove(session, program) < 5e-3
+    assert any(value.any() for value in session.state().values())
+
+
+def test_padded_state_is_no_obstacle(coreml_target: Callable[..., Any]) -> None:
+    assert not Coreml().obstacles(_program(Cache(20), 20), coreml_target("fp16", pad_states=True))
