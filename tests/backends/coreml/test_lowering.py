@@ -164,7 +164,7 @@ def test_interface_types_and_repeated_outputs(lower_coreml: Lower) -> None:
     inputs = (torch.randn(3, 5), torch.tensor([4, 1]), torch.tensor([True, True]), torch.tensor(2.0))
     program = hy.capture(Types().eval(), inputs)
     artifact = lower_coreml(program)
-    assert artifact.manifest.facts["rewrites"] == {"separate_outputs": 2}
+    assert artifact.manifest.facts["rewrites"] == {"name_logic": 1, "separate_outputs": 2}
     assert artifact.manifest.facts["outputs"]["forward"][0] == "x_out"  # type: ignore[index]
     assert _errors(program, artifact) == [0.0]
 
