@@ -49,7 +49,10 @@ def _emit(edge: EdgeProgramManager, program: Program) -> ExecutorchProgramManage
     keep_initial_values(edge, state)
     shared = bool(state) and len(program.methods) > 1
     config = ExecutorchBackendConfig(
-        memory_planning_pass=MemoryPlanningPass(share_mutable_buffers=shared), emit_mutable_buffer_names=bool(state)
+        memory_planning_pass=MemoryPlanningPass(share_mutable_buffers=shared),
+        emit_mutable_buffer_names=bool(state),
+        # A slot written into a cache is written there, not into a copy of all slots that is copied back.
+        run_reinplace_pass=bool(state),
     )
     with refusing(program), torch.no_grad(), lean():
         return edge.to_executorch(config)

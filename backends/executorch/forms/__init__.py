@@ -22,6 +22,7 @@ from hycompile.backends.executorch.forms.multipliers import split_depth_multipli
 from hycompile.backends.executorch.forms.pieces import slice_pieces
 from hycompile.backends.executorch.forms.products import expand_matmul
 from hycompile.backends.executorch.forms.scalars import float_scalars
+from hycompile.backends.executorch.forms.slots import write_one_slot
 from hycompile.backends.executorch.forms.steps import slice_in_groups
 from hycompile.backends.executorch.forms.strided_rows import split_strided_rows
 from hycompile.backends.executorch.forms.vector_norm import expand_vector_norm
@@ -49,6 +50,7 @@ RULES: tuple[Rule, ...] = (
     expand_amax,
     expand_hardsigmoid,
     slice_in_groups,
+    write_one_slot,
     broadcast_operand,
 )
 
