@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Heads(nn.Module):
+class Heads(nn.Module, ABC):
     """What an attention does with queries, keys and values."""
 
+    @abstractmethod
     def forward(self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> Tensor:
         """Attend.
 
@@ -21,7 +24,6 @@ class Heads(nn.Module):
         Returns:
             [batch, tokens, heads x head width].
         """
-        raise NotImplementedError
 
 
 class SoftmaxHeads(Heads):

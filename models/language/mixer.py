@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -82,13 +83,14 @@ class Shared:
     seen: Tensor | None = None
 
 
-class Mixer(nn.Module):
+class Mixer(nn.Module, ABC):
     """Mixes tokens. A layer adds its result to the residual stream."""
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape, without the batch, of each state; zero at the start of a text."""
         return {}
 
+    @abstractmethod
     def prefill(self, x: Tensor, state: State, span: Span, shared: Shared) -> tuple[Tensor, State]:
         """Any number of tokens.
 
@@ -101,7 +103,6 @@ class Mixer(nn.Module):
         Returns:
             A value like ``x``, and the state after the last token that counts.
         """
-        raise NotImplementedError
 
     def step(self, x: Tensor, state: State, span: Span, shared: Shared) -> tuple[Tensor, State]:
         """One token, [batch, 1, width]; the same as ``prefill`` where a mixer has no better form for it."""
