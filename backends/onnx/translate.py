@@ -154,7 +154,10 @@ def _clean(model: ir.Model) -> dict[str, int]:
     from onnx_ir.passes import common
     from onnxscript import optimizer, rewriter
 
-    optimizer.optimize_ir(model)
+    from hycompile.backends.onnx.quick_rewrites import quick_rewrites
+
+    with quick_rewrites():
+        optimizer.optimize_ir(model)
     tags = (node.metadata_props.get(rewriter.RULE_NAME_TAG) for node in model.graph)
     hits = Counter(tag for tag in tags if tag)
     common.ClearMetadataAndDocStringPass()(model)
