@@ -124,7 +124,11 @@ def _upwards(module: GraphModule, node: Node) -> Iterator[Node]:
 
 
 def _before(module: GraphModule, node: Node) -> Node | None:
-    if is_call(node, *MOVES, *_SELECTIONS, *_SPLITS, *NORMS) or node.target is operator.getitem:
+    if node.target is operator.getitem:
+        # Pieces of a split are parts of one value; the outputs of any other operator are values of their own.
+        source: Node = node.args[0]  # type: ignore[assignment]
+        return source if is_call(source, *_SPLITS) else None
+    if is_call(node, *MOVES, *_SELECTIONS, *_SPLITS, *NORMS):
         return node.args[0]  # type: ignore[return-value]
     found = MULTIPLIER.match(module, node, {})
     return found["x"].node if found is not None else _normalised(node)

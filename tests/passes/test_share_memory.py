@@ -230,3 +230,15 @@ def test_a_lost_buffer_is_no_merged_one() -> None:
     assert compare(Result((), {"a": kept, "b": kept, "zero": zeros}), reference)[0] == float("inf")
     other = Result((), {"a": kept, "b": kept + 1e-6})
     assert compare(Result((), {"a": kept}), other)[0] == float("inf")
+
+
+def test_one_output_of_several_is_a_memory_of_its_own() -> None:
+    def heads(m: Small, x: Tensor) -> Tensor:
+        best, places = m.up(x).topk(6)
+        gates = F.silu(m.g1(x)), F.silu(m.g2(x))
+        return m.o1(best * gates[0]) + m.o2(best * gates[1]) + places.sum()
+
+    program = small(heads)
+    [memory] = find_memories(program.methods["forward"].graph)
+    assert memory.producer.meta["val"].shape == (1, 5, 6)
+    assert shared(program)[1].passes[0].rules[-1].facts["forward.getitem readers"] == 2
