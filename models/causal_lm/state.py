@@ -99,7 +99,7 @@ class Prompt(Stateless):
 
     def real(self, x: Tensor) -> Tensor:
         mask = self.is_real.reshape(1, -1, *[1] * (x.ndim - 2))
-        return torch.where(mask, x, torch.zeros_like(x))
+        return x * mask.to(x.dtype)
 
     def after(self, layer: int, kind: str, value: Tensor) -> None:
         self.state.write(layer, kind, value)

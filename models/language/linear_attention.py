@@ -69,7 +69,8 @@ class GatedLinearAttention(LinearAttention):
 
     def read(self, x: Tensor, span: Span) -> tuple[Tensor, Tensor, Tensor]:
         query = self.split(self.q_proj(x)) * self.head_width**-0.5
-        log_decay = F.logsigmoid(self.decay(x)) / _GATE_ROOT
+        # The log of a sigmoid, in an operator that every runtime has.
+        log_decay = -F.softplus(-self.decay(x)) / _GATE_ROOT
         return query, self.split(self.k_proj(x)), self.split(log_decay)
 
 

@@ -38,7 +38,7 @@ class Span:
         if self.count is None:
             return x
         real = torch.arange(self.tokens, device=x.device) < self.count
-        return torch.where(real.reshape(1, -1, *[1] * (x.ndim - 2)), x, torch.zeros_like(x))
+        return x * real.reshape(1, -1, *[1] * (x.ndim - 2)).to(x.dtype)
 
     def among_themselves(self, window: int | None) -> Tensor:
         """Which of the call's tokens each of them attends to, bool [tokens, tokens].

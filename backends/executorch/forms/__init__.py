@@ -23,6 +23,7 @@ from hycompile.backends.executorch.forms.pieces import slice_pieces
 from hycompile.backends.executorch.forms.products import expand_matmul
 from hycompile.backends.executorch.forms.scalars import float_scalars
 from hycompile.backends.executorch.forms.slots import write_one_slot
+from hycompile.backends.executorch.forms.softplus import expand_softplus
 from hycompile.backends.executorch.forms.steps import slice_in_groups
 from hycompile.backends.executorch.forms.strided_rows import split_strided_rows
 from hycompile.backends.executorch.forms.vector_norm import expand_vector_norm
@@ -49,6 +50,7 @@ RULES: tuple[Rule, ...] = (
     expand_vector_norm,
     expand_amax,
     expand_hardsigmoid,
+    expand_softplus,
     slice_in_groups,
     write_one_slot,
     broadcast_operand,

@@ -27,6 +27,7 @@ from hycompile.backends.executorch.forms.layer_norm import expand_channel_norm, 
 from hycompile.backends.executorch.forms.maxima import expand_amax
 from hycompile.backends.executorch.forms.multipliers import split_depth_multiplier
 from hycompile.backends.executorch.forms.products import expand_matmul
+from hycompile.backends.executorch.forms.softplus import expand_softplus
 from hycompile.backends.executorch.forms.steps import slice_in_groups
 from hycompile.backends.executorch.forms.strided_rows import split_strided_rows
 from hycompile.backends.executorch.forms.vector_norm import expand_vector_norm
@@ -129,6 +130,8 @@ def _refused(rule: Rule, make: Callable[[], nn.Module], shapes: tuple[tuple[int,
         (split_strided_rows, lambda: nn.Conv2d(48, 48, 3, 2), CHANNELS, HALF, "it computes in float16"),
         (expand_vector_norm, lambda: Normalised(-1, 1.0), ((2, 5, 6),), None, "its order is 1"),
         (expand_vector_norm, lambda: Normalised(-1), ((2, 5, 6),), HALF, "in float16 the squares may leave the range"),
+        (expand_softplus, lambda: nn.Softplus(beta=2), ((2, 5, 6),), None, "its sharpness is 2"),
+        (expand_softplus, lambda: nn.Softplus(threshold=8), ((2, 5, 6),), None, "it is the identity from 8"),
         (broadcast_operand, ExpandedAlone, (*IMAGE, (2, 6, 1, 1)), None, "comes from the expansion"),
     ],
 )  # fmt: skip
