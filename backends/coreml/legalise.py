@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 
+import torch
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from hycompile.attributes import put_tensor, state_writes, tensor_at
 from hycompile.backends.coreml.attention import take_in_swaps
+from hycompile.backends.coreml.rms_norm import expand_rms_norm
 from hycompile.backends.coreml.types import bound_integers, divide_integers, gather_integers, name_logic, replace
 from hycompile.builder import Builder, Value
 from hycompile.program import Method
@@ -24,6 +26,8 @@ def legalise(method: Method) -> dict[str, int]:
     module = method.graph
     hits = {
         "expand_gelu_tanh": expand_gelu_tanh(module),
+        "expand_rms_norm": expand_rms_norm(module),
+        "divide_for_reciprocal": divide_for_reciprocal(module),
         "take_in_swaps": take_in_swaps(module),
         "bound_integers": bound_integers(module),
         "divide_integers": divide_integers(module),
@@ -51,6 +55,15 @@ def expand_gelu_tanh(module: GraphModule) -> int:
         bent = build.call("aten.tanh", build.call("aten.mul.Tensor", inner, math.sqrt(2 / math.pi)))
         half = build.call("aten.mul.Tensor", x, 0.5)
         replace(module, node, build.call("aten.mul.Tensor", half, build.call("aten.add.Tensor", bent, 1.0)))
+    return len(found)
+
+
+def divide_for_reciprocal(module: GraphModule) -> int:
+    """reciprocal(x) = 1 / x. coremltools 9.0 makes it MIL's ``inverse``, which adds 1e-4 to x unless told otherwise."""
+    found = [node for node in module.graph.nodes if is_call(node, "aten.reciprocal")]
+    for node in found:
+        build, x = Builder(module, node, "reciprocal"), Value(bind(node)["self"])
+        replace(module, node, build.call("aten.div.Tensor", torch.ones(1, dtype=torch.float64), x))
     return len(found)
 
 

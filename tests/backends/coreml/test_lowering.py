@@ -93,6 +93,19 @@ def test_tanh_gelu_is_not_taken_for_the_exact_one(lower_coreml: Lower) -> None:
     assert max(_errors(program, artifact)) < 1e-5
 
 
+def test_reciprocals_of_small_values(lower_coreml: Lower) -> None:
+    """coremltools converts them to 1 / (x + 1e-4)."""
+
+    class Reciprocal(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.reciprocal()
+
+    x = torch.tensor([[1e-4, -2e-3, 0.5, 90.0]])
+    program = hy.capture(Reciprocal().eval(), (x,))
+    computed = Coreml().open(lower_coreml(program)).run((x,))[0]
+    assert (computed * x - 1).abs().max() < 1e-6
+
+
 def test_half_program_keeps_its_interface(hybrid: Program, lower_coreml: Lower) -> None:
     half = hybrid.to(torch.float16)
     artifact = lower_coreml(half, precision="fp16")
