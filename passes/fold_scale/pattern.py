@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from hycompile.builder import Value
+from hycompile.errors import PassError
 from hycompile.passes.affine import Affine
 from hycompile.pattern import Call, Captures
-from hycompile.program import constant
+from hycompile.program import constant, source_line
 from hycompile.rewrite import require
 from hycompile.schema import bind, is_call
 
@@ -38,6 +39,8 @@ class ConstantMap(Call):
         if read is None:
             return None
         x, given = read
+        if given.is_meta:
+            raise no_values(node)
         same = x.meta["val"].dtype == node.meta["val"].dtype and x.meta["val"].shape == node.meta["val"].shape
         placed = _along_one_axis(given, len(node.meta["val"].shape))
         if placed is None or not same:
@@ -94,6 +97,15 @@ def _affine(node: Node, x: Node, values: Tensor) -> Affine:
     if is_call(node, "aten.rsub.Scalar"):
         return Affine(-factor * one, values)
     return Affine(one, -factor * values) if a["self"] is x else Affine(-factor * one, values)
+
+
+def no_values(node: Node) -> PassError:
+    """A constant factor of a model on the meta device, where there are no values to fold it by or into."""
+    return PassError(
+        f"multiplier {node.name} ({source_line(node)})",
+        "the model is on the meta device: there are no values that a factor could be folded by or into",
+        "load the model with its weights, or leave the pass out",
+    )
 
 
 def require_finite(affine: Affine) -> None:

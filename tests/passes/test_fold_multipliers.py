@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hycompile.capture import capture
+from hycompile.errors import PassError
 from hycompile.parity import Proof
 from hycompile.passes.fold_multipliers import FoldMultipliers
 from hycompile.passes.fold_multipliers.into_attention import fold_multiplier_into_attention as attention_rule
@@ -160,3 +161,25 @@ def test_tied_table_stays_one_table_over_methods() -> None:
     folded, report = Pipeline((FoldMultipliers(),))(program)
     assert report.passes[0].hits == 4
     assert folded.weight_bytes == program.weight_bytes
+
+
+@pytest.mark.parametrize("of_weights", [False, True])
+def test_a_model_without_values_is_refused_with_a_reason(of_weights: bool) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.multiplier = nn.Linear(4, 4), nn.Parameter(torch.ones(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x) * (self.multiplier if of_weights else 12.0)
+
+    with torch.device("meta"):
+        program = capture(Scaled().eval(), (torch.zeros(2, 4),))
+    with pytest.raises(PassError, match=r"multiplier mul .*meta device.*load the model with its weights"):
+        Pipeline((FoldMultipliers(),))(program)
+
+
+def test_a_model_without_values_and_multipliers_passes() -> None:
+    with torch.device("meta"):
+        program = capture(nn.Linear(4, 4).eval(), (torch.zeros(2, 4),))
+    assert Pipeline((FoldMultipliers(),))(program)[1].passes[0].hits == 0
