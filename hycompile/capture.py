@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from hycompile.errors import CaptureError
+from hycompile.lean import compile_now, short_histories
 from hycompile.normal_form import normal_form
 from hycompile.program import Method, Program, Step
 from hycompile.quiet import quiet_torch
@@ -79,6 +80,7 @@ def capture(
 def export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> ExportedProgram:
     """``torch.export.export`` without its noise; errors of torch come through."""
     args, kwargs = _distinct(args, kwargs)
+    compile_now(module)
     with quiet_torch():
         return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes)
 
@@ -118,7 +120,7 @@ def _capture_module(module: nn.Module, calls: Mapping[str, Call], script: Sequen
     for method, call in calls.items():
         entry = module if call.function == "forward" else _Entry(module, call.function)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), short_histories():
                 graph = normal_form(export(entry, call.args, call.kwargs, call.dynamic_shapes))
         except Exception as error:
             raise CaptureError(

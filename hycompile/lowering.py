@@ -11,6 +11,7 @@ from hycompile.backend import Backend, Obstacle
 from hycompile.cache import Cache, key, target_parts
 from hycompile.device import choose_target
 from hycompile.errors import Unsupported
+from hycompile.lean import short_histories
 from hycompile.program import Program
 from hycompile.target import Precision, Target
 
@@ -90,7 +91,8 @@ def lower_cached(
         return found, True
     start = time.perf_counter()
     with cache.writing(name) as folder:
-        lowered = backend.lower(program, target, folder)
+        with short_histories():
+            lowered = backend.lower(program, target, folder)
         files = dict(lowered.files)
         if program.tokenizer is not None:
             (folder / TOKENIZER_FILE).write_bytes(program.tokenizer)

@@ -13,6 +13,7 @@ import torch
 
 from hycompile import registry
 from hycompile.errors import PassError
+from hycompile.lean import compile_now, compiled_when_called
 from hycompile.options import QUOTED, make_pass, options_text
 from hycompile.parity import Proof
 from hycompile.program import Program
@@ -138,6 +139,15 @@ class Pipeline:
             PassError: a pass broke its promise.
             ParityError: a rewrite changed what the model computes; the message names pass, rule and error.
         """
+        with compiled_when_called():
+            rewritten, report = self._run(program, prove, progress)
+        for method in rewritten.methods.values():
+            compile_now(method.graph)
+        return rewritten, report
+
+    def _run(
+        self, program: Program, prove: bool, progress: Callable[[PassReport], None] | None
+    ) -> tuple[Program, PipelineReport]:
         report, start = PipelineReport(str(self)), time.perf_counter()
         single = _Run(program.copy())
         twin = prove and single.proof is not None and single.proof.dtype == torch.float32

@@ -27,11 +27,14 @@ def overload(name: str) -> OpOverload:
         raise PassError(f"operator {name!r}", f"no such operator ({error})", "write it as aten.add.Tensor") from None
 
 
+@cache
+def _targets(names: tuple[str, ...]) -> frozenset[object]:
+    return frozenset(overload(name) for name in names)
+
+
 def is_call(node: object, *names: str) -> bool:
     """Whether ``node`` calls one of the named operators."""
-    return (
-        isinstance(node, Node) and node.op == "call_function" and any(node.target is overload(name) for name in names)
-    )
+    return isinstance(node, Node) and node.op == "call_function" and node.target in _targets(names)
 
 
 def parameters(target: object) -> list[torch.Argument]:

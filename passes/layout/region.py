@@ -89,6 +89,8 @@ class Region:
         They are what no single change makes cheaper, from all or from none of them.
         """
         kept = least = self._cost(set(), set(self.needs))
+        if not kept:  # No cost is less than none.
+            return set(), 0
         best = set[Node]()
         for start in (set(self.needs), set[Node]()):
             changed = self._improved(start)
