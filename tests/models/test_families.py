@@ -37,9 +37,12 @@ FAMILIES = {
     "causal-lm": "causal-lm/lfm2-tiny",
     "language": "language/sambay-tiny",
     "ocr": "ppocrv6_rec_small",
+    "small-vision": "small-vision/nextvit-fashion-mnist",
     "timm": "levit_128",
     "transformers": "transformers/mobilevit-xx-small",
 }
+# Batch and channels, or batch and tokens.
+FIRST_AXES = {"causal-lm": (1, 16), "language": (1, 16), "small-vision": (1, 1)}
 
 
 @pytest.fixture(params=sorted(FAMILIES))
@@ -73,8 +76,8 @@ def test_description_says_what_the_model_is(known: tuple[Family, str]) -> None:
     family, name = known
     found = family.describe(name)
     assert (found.name, found.family, found.licence) == (name, family.name, "Apache-2.0")
-    assert found.input_shape[:2] == ((1, 16) if family.name in ("causal-lm", "language") else (1, 3))
-    assert found.pretrained is (family.name == "ocr")
+    assert found.input_shape[:2] == FIRST_AXES.get(family.name, (1, 3))
+    assert found.pretrained is (family.name in ("ocr", "small-vision"))
 
 
 def test_identity_tells_models_apart(known: tuple[Family, str]) -> None:
@@ -126,7 +129,7 @@ def test_identities_import_no_library() -> None:
     """They are what a build asks for before it looks into its cache: a known build answers without importing torch."""
     names = (
         *("efficientformer_l1", "PP-OCRv6", "transformers/mobilevitv2-1.0"),
-        *("causal-lm/lfm2-350m", "language/sambay-40m"),
+        *("causal-lm/lfm2-350m", "language/sambay-40m", "small-vision/repvit-quickdraw-345-seed2"),
     )
     script = (
         "import sys; from hycompile import registry\n"

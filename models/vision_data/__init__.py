@@ -1,0 +1,1 @@
+"""Labelled images from published packages, for training and for measuring the accuracy of artifacts."""

