@@ -14,7 +14,7 @@ from hycompile.files import write_text
 BEGIN, END = "<!-- results: made by run.py, do not edit -->", "<!-- end of results -->"
 # More than this of one processor busy with other work, and a sitting's times are doubtful.
 _BUSY_CPUS = 0.1
-_CUT = ("cut", FULL.sambay, "cut", "prefill", 2048)
+_GOAL_TOKENS = 2048
 NOT_MEASURED = "not measured yet"
 _COLUMNS = ("tokens/s", "CPU ratio", "time ratio", "state", "rel. error")
 
@@ -64,9 +64,14 @@ def _goals(records: Sequence[Record]) -> list[str]:
     """What is wanted of a ratio, each thread count in a column of its own."""
     counts = _thread_counts(records) or [1, 2]
     lines = [_row("goal", "wanted", *(f"x{threads}" for threads in counts)), _rule(2 + len(counts))]
-    ratios = {record.threads: record.wall_ratio for record in records if record.cell[:5] == _CUT}
-    cells = [NOT_MEASURED if (ratio := ratios.get(threads)) is None else f"{ratio:.2f}" for threads in counts]
-    return [*lines, _row(f"prefill of {_CUT[-1]} tokens with the cut, over the time without", "<= 0.55", *cells)]
+    for model, tokens in FULL.cuts:
+        if tokens == _GOAL_TOKENS:
+            goal = "cut", model, "cut", "prefill", tokens
+            ratios = {record.threads: record.wall_ratio for record in records if record.cell[:5] == goal}
+            cells = [NOT_MEASURED if (ratio := ratios.get(threads)) is None else f"{ratio:.2f}" for threads in counts]
+            what = f"{model}: prefill of {tokens} tokens with the cut, over the time without"
+            lines.append(_row(what, "<= 0.55", *cells))
+    return lines
 
 
 def _table(records: Sequence[Record], notes: dict[str, int]) -> list[str]:

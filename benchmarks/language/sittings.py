@@ -64,7 +64,7 @@ class Scale(NamedTuple):
     samba: str
     transformer: str
     prompt: int
-    cuts: tuple[int, ...]
+    cuts: tuple[tuple[str, int], ...]
     memory: int
     contexts: tuple[int, ...]
 
@@ -75,7 +75,10 @@ FULL = Scale(
     samba="language/samba-40m",
     transformer="language/transformer-40m",
     prompt=512,
-    cuts=(512, 2048, 8192),
+    cuts=(
+        *(("language/sambay-40m", tokens) for tokens in (512, 2048, 8192)),
+        ("language/phi-4-mini-flash-fifth", 2048),
+    ),
     memory=2048,
     contexts=(512, 2048, 8192, 32768),
 )
@@ -85,7 +88,7 @@ QUICK = Scale(
     samba="language/samba-tiny",
     transformer="language/transformer-tiny",
     prompt=16,
-    cuts=(16, 32),
+    cuts=(("language/sambay-tiny", 16), ("language/sambay-tiny", 32)),
     memory=32,
     contexts=(32, 64),
 )
@@ -143,15 +146,13 @@ def _memory(scale: Scale) -> list[Sitting]:
 
 
 def _cut(scale: Scale) -> list[Sitting]:
-    def entry(contender: str, tokens: int, cut: bool) -> Entry:
-        build = Build(
-            model=scale.sambay, runtime="executorch", modes=("prefill",), prompt=tokens, context=tokens, cut=cut
-        )
+    def entry(contender: str, model: str, tokens: int, cut: bool) -> Entry:
+        build = Build(model=model, runtime="executorch", modes=("prefill",), prompt=tokens, context=tokens, cut=cut)
         return Entry(contender=contender, build=build)
 
     return [
-        _sitting("cut", "prefill", tokens, (entry("whole", tokens, False), entry("cut", tokens, True)))
-        for tokens in scale.cuts
+        _sitting("cut", "prefill", tokens, (entry("whole", model, tokens, False), entry("cut", model, tokens, True)))
+        for model, tokens in scale.cuts
     ]
 
 

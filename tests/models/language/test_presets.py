@@ -134,6 +134,7 @@ def test_every_buffer_of_state_matters_and_a_prompt_resets_it(name: str) -> None
     [
         ("sambay-40m", 41),
         ("phi-4-mini-flash", 3853),
+        ("phi-4-mini-flash-fifth", 155),
         ("samba-1.7b", 1703),
         ("yoco-3b", 2850),
         ("mamba-2-hybrid-8b", 8660),
