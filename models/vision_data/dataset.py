@@ -38,7 +38,7 @@ class Split:
 
 @dataclass(frozen=True)
 class VisionSet:
-    """Training and test images of one data set, without an image in common.
+    """Training and test images of one data set: no entry of it is in both.
 
     Args:
         name: one of ``NAMES``.
