@@ -4,7 +4,8 @@ From a ``torch.export`` program:
 
 - functional ATen operators only; conv, linear, layer norm, attention stay whole, and so does batch norm
   (``aten.batch_norm``, one output, never the three-output ``_native_batch_norm_legit_no_training``);
-- views are ``aten.reshape``; ``clone``, ``alias``, ``detach``, inactive dropout and no-op casts are gone;
+- views are ``aten.reshape``, concatenations ``aten.cat``; ``clone``, ``alias``, ``detach``, inactive dropout and no-op
+  casts are gone;
 - weights are ``get_attr`` nodes, one a name; state writes are ``aten.copy_`` nodes at the very end that nothing
   uses, and neither an output nor what is written is a view of written state;
 - every node carries its value's shape and dtype in ``meta["val"]``.
@@ -34,6 +35,7 @@ _IDENTITIES = (
 )
 _CHECKS = ("aten._assert_tensor_metadata", "aten._assert_async.msg", "aten._assert_scalar")
 _VIEWS = ("aten.view", "aten._unsafe_view", "aten.reshape")
+_CATS = ("aten.concat", "aten.concatenate")
 _BATCH_NORM_ARGUMENTS = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps")
 
 
@@ -99,6 +101,9 @@ def _normalise_node(graph: Graph, node: Node) -> bool:
         return True
     if is_call(node, *_VIEWS) and node.target is not overload("aten.reshape"):
         node.target = overload("aten.reshape")
+        return True
+    if is_call(node, *_CATS):
+        node.target = overload("aten.cat")
         return True
     if is_call(node, "aten._native_batch_norm_legit_no_training", "aten._native_batch_norm_legit.no_stats"):
         return _single_output_batch_norm(graph, node)

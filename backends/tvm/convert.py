@@ -170,6 +170,17 @@ def stack(node: Node, importer: Any) -> Any:
     return emit(ops.concat([emit(ops.expand_dims(value, axis)) for value in given], axis))
 
 
+def subtract_from(node: Node, importer: Any) -> Any:
+    """other - alpha x; the front end makes a whole number of the ``1`` in ``1 - x``, and then refuses it."""
+    v, emit = values(node, importer), importer.block_builder.emit
+    x = v["self"]
+    other, alpha = (
+        value if isinstance(value, relax.Expr) else relax.const(value, dtype_of(x))
+        for value in (v["other"], v["alpha"])
+    )
+    return emit(ops.subtract(other, x if v["alpha"] == 1 else emit(ops.multiply(x, alpha))))
+
+
 def hardswish(node: Node, importer: Any) -> Any:
     """x min(max(x + 3, 0), 6) / 6; the front end's clip stops the change to channels last."""
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
@@ -212,6 +223,8 @@ CONVERTERS: dict[str, Converter] = {
     "squeeze.dim": squeeze,
     "squeeze.dims": squeeze,
     "select.int": select,
+    "rsub.Scalar": subtract_from,
+    "rsub.Tensor": subtract_from,
     "hardswish.default": hardswish,
     "stack.default": stack,
     "mean.default": _in_float32("_mean"),

@@ -42,6 +42,17 @@ def test_operators() -> None:
     assert relative_error(execute(method).outputs, [model(*method.args)]) <= 1e-6
 
 
+class Joined(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.concatenate([torch.concat([x, 2 * x], 1), torch.cat([x, x], 1)], 1)
+
+
+def test_concatenations_have_one_name() -> None:
+    program = captured(Joined(), torch.randn(2, 3))
+    assert count(program, "aten.cat") == 3
+    assert count(program, "aten.concatenate") == count(program, "aten.concat") == 0
+
+
 def test_twice_is_once() -> None:
     graph = captured(Everything(), torch.randn(2, 3, 6, 6)).methods["forward"].graph
     before = graph_text(graph)

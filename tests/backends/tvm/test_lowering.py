@@ -136,6 +136,8 @@ class Operators(nn.Module):
             x[..., :1].abs().squeeze(-1),
             x.select(1, -2),
             x.select(-1, 3),
+            1 - x,
+            torch.rsub(x, heads[0], alpha=3),
             F.scaled_dot_product_attention(x, x, x, scale=2.0),
             F.scaled_dot_product_attention(heads, heads, heads, attn_mask=mask),
         )
