@@ -45,7 +45,7 @@ def _table(passes: list[dict[str, Any]]) -> str:
 def _section(entry: dict[str, Any], told: dict[str, str]) -> str:
     """A pass with its rules; a rule that an earlier pass has told is linked, not told again."""
     options = ", ".join(f"`{option}={json.dumps(default)}`" for option, default in entry["options"].items())
-    budget = "exact, up to rounding" if entry["budget"] is None else f"at most {entry['budget']}"
+    budget = entry["budget"] or "exact, up to rounding"
     lines = [f"## {entry['name']}", "", entry["doc"], "", f"- Options: {options or 'none'}"]
     lines += [f"- Needs before it: {', '.join(entry['requires']) or 'nothing'}", f"- Error: {budget}"]
     for rule in entry["rules"]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hycompile.program import Method as Method
     from hycompile.program import Program as Program
     from hycompile.program import Step as Step
+    from hycompile.quantisation.quantise import quantise as quantise
     from hycompile.rewrite import require as require
     from hycompile.rewrite import rule as rule
 
@@ -56,11 +57,12 @@ _HOMES = {
     "build": "compile",
     "lower": "lowering",
     "measure": "measure.latency",
+    "quantise": "quantisation.quantise",
     "require": "rewrite",
     "rule": "rewrite",
 }
 __all__ = ["Artifact", "Call", "Method", "Pass", "Pipeline", "Program", "Request", "RulePass", "Step", "Value", "build",
-           "call", "capture", "edit", "load_program", "lower", "measure", "require", "rule"]  # fmt: skip
+           "call", "capture", "edit", "load_program", "lower", "measure", "quantise", "require", "rule"]  # fmt: skip
 
 
 class _Package(ModuleType):

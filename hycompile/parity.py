@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,10 @@ from hycompile.script import brief
 
 # Relative to the output's scale. An exact rewrite differs from the original by rounding only.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+# Told of a method's name, a node and the value it just computed.
+Watch = Callable[[str, Node, object], None]
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,9 @@ class Result:
 class _OnCopies(Interpreter):
     """Runs a graph functionally: state writes go to a side table, the module's own tensors stay as they are."""
 
-    def __init__(self, method: Method, state: dict[str, Tensor]) -> None:
+    def __init__(self, method: Method, state: dict[str, Tensor], watch: Callable[[Node, object], None] | None) -> None:
         super().__init__(method.graph)
-        self.state, self.final = state, dict(state)
+        self.state, self.final, self.watch = state, dict(state), watch
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
         return self.state.get(str(target), tensor_at(self.module, str(target)))  # type: ignore[arg-type]
@@ -49,7 +54,10 @@ class _OnCopies(Interpreter):
         if is_call(n, "aten.copy_") and isinstance(n.args[0], Node):
             self.final[str(n.args[0].target)] = self.env[n.args[1]]  # type: ignore[index]
             return None
-        return super().run_node(n)
+        value = super().run_node(n)
+        if self.watch is not None:
+            self.watch(n, value)
+        return value
 
 
 def execute(
@@ -57,6 +65,7 @@ def execute(
     inputs: Sequence[Any] | None = None,
     dtype: torch.dtype | None = None,
     state: dict[str, Tensor] | None = None,
+    watch: Callable[[Node, object], None] | None = None,
 ) -> Result:
     """Run a method on flat inputs (its own examples by default) without touching the Program's state.
 
@@ -65,26 +74,28 @@ def execute(
         inputs: flat inputs in placeholder order.
         dtype: run the method converted to this type.
         state: start from this state instead of the captured one, as in a second step.
+        watch: told of every node and its value.
     """
     if dtype is not None:
         method = Program("", {"forward": method}).to(dtype).methods["forward"]
     tensors = iter(method.flat_inputs() if inputs is None else inputs)
     flat = [_cast(next(tensors), dtype) if isinstance(leaf, Tensor) else leaf for leaf in method.leaves()]
     initial = {name: tensor_at(method.graph, name).clone() for name in state_writes(method.graph)} | (state or {})
-    runner = _OnCopies(method, initial)
+    runner = _OnCopies(method, initial, watch)
     with torch.no_grad():
         returned = runner.run(*flat, enable_io_processing=False)
     outputs = tuple(value for value in pytree.tree_leaves(returned) if isinstance(value, Tensor))
     return Result(outputs, runner.final)
 
 
-def play(program: Program, script: Iterable[Step]) -> Iterator[Result]:
+def play(program: Program, script: Iterable[Step], watch: Watch | None = None) -> Iterator[Result]:
     """Results of consecutive calls, the first from the captured state; each result's state is what its call wrote."""
     state: dict[str, Tensor] = {}
     for step in script:
         method = program.methods[step.method]
         before = {name: state[name] for name in used_tensors(method.graph) if name in state}
-        result = execute(method, step.inputs, state=before)
+        told = partial(watch, step.method) if watch is not None else None
+        result = execute(method, step.inputs, state=before, watch=told)
         written = {name: result.state[name] for name in method.mutated()}
         state |= written
         yield Result(result.outputs, written)

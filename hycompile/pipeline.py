@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -31,8 +32,8 @@ class Pass(ABC):
     """One step of a pipeline. Subclasses are frozen dataclasses whose fields are options: str, int, float or bool.
 
     ``requires`` names passes that must stand earlier in the pipeline. ``budget`` is the relative error a lossy pass
-    declares; None means exact, held to rounding. ``choices`` names options whose values change speed and nothing else,
-    with the values worth measuring (``hycompile tune``).
+    declares; None means exact, held to rounding, and infinity that it measures and refuses itself. ``choices`` names
+    options whose values change speed and nothing else, with the values worth measuring (``hycompile tune``).
     """
 
     name: ClassVar[str]
@@ -43,6 +44,13 @@ class Pass(ABC):
     @abstractmethod
     def run(self, program: Program, check: Check) -> list[RuleReport]:
         """Rewrite ``program`` in place. Call ``check(program, report)`` after each step that changed it."""
+
+    @classmethod
+    def budget_text(cls) -> str | None:
+        """The budget in words; None for an exact pass."""
+        if cls.budget is None:
+            return None
+        return "as its options say" if math.isinf(cls.budget) else f"at most {cls.budget}"
 
     def ensures(self, program: Program) -> str | None:
         """None when the pass's promise holds for its result, otherwise what is broken."""
@@ -151,27 +159,33 @@ class Pipeline:
         report, start = PipelineReport(str(self)), time.perf_counter()
         single = _Run(program.copy())
         twin = prove and single.proof is not None and single.proof.dtype == torch.float32
-        double = _Run(program.to(torch.float64)) if twin else None
+        double = _twin(program) if twin else None
         for step in self.passes:
             began = time.perf_counter()
             rules = single.apply(step)
-            if double is not None:
+            if double is not None and step.budget is not None:
+                # No identity that more digits could prove: what follows is proved against its result.
+                double = _twin(single.program)
+            elif double is not None:
                 for mine, theirs in zip(rules, double.apply(step), strict=True):
                     mine.error_fp64 = theirs.error_fp32
             report.passes.append(PassReport(str(step), rules, time.perf_counter() - began))
             if progress is not None:
                 progress(report.passes[-1])
         report.error_fp32 = single.error
-        report.error_fp64 = double.error if double is not None else None
+        report.error_fp64 = double.error if double is not None and not single.lossy else None
         report.seconds = time.perf_counter() - start
         return single.program, report
 
 
 class _Run:
-    """One Program going through the passes, held against what it computed at the start if it has values at all."""
+    """One Program going through the passes, held against what it computed at the start if it has values at all.
+
+    What follows a lossy pass is held against the result of that; ``error`` stays the one of the lossy pass.
+    """
 
     def __init__(self, program: Program) -> None:
-        self.program = program
+        self.program, self.lossy = program, False
         self.proof = None if program.on_meta else Proof(program)
         self.error = None if self.proof is None else 0.0
 
@@ -181,16 +195,24 @@ class _Run:
         def check(program: Program, report: RuleReport) -> None:
             if self.proof is not None:
                 by = f"pass {step.name}, rule {report.rule}"
-                self.error = report.error_fp32 = self.proof.check(program, by, step.budget)
+                report.error_fp32 = self.proof.check(program, by, step.budget)
+                self.error = self.error if self.lossy else report.error_fp32
             checked.append(report)
 
         rules = step.run(self.program, check)
         share(self.program.methods.values())
         if self.proof is not None and not checked:
-            self.error = self.proof.check(self.program, f"pass {step.name}", step.budget)
+            error = self.proof.check(self.program, f"pass {step.name}", step.budget)
+            self.error = self.error if self.lossy else error
         broken = step.ensures(self.program)
         if broken:
             raise PassError(
                 f"pass {step.name!r}", f"broke its promise: {broken}", "report it with the model, or leave the pass out"
             )
+        if step.budget is not None and self.proof is not None:
+            self.proof, self.lossy = Proof(self.program), True
         return rules
+
+
+def _twin(program: Program) -> _Run:
+    return _Run(replace(program, calibration=()).to(torch.float64))

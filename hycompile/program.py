@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from hycompile.artifact import MethodSpec, TensorSpec
 from hycompile.attributes import is_state, state_writes, storage_key, tensor_at, used_tensors
 from hycompile.quiet import quiet_torch
 from hycompile.text import canonical_text, graph_text
+
+if TYPE_CHECKING:
+    from hycompile.quantisation.plan import QuantPlan
 
 
 @dataclass
@@ -115,6 +118,8 @@ class Program:
             artifact, and is not part of the digest.
         tokenizer: contents of the ``tokenizer.json`` of a language model, which every artifact carries; not part of the
             digest.
+        calibration: calls whose values say what ranges a quantised form of it needs; not part of the digest.
+        plan: how it was quantised; None for a float Program. The graph holds all of it that changes what is computed.
     """
 
     name: str
@@ -122,11 +127,13 @@ class Program:
     provenance: dict[str, str] = field(default_factory=dict[str, str])
     script: tuple[Step, ...] = ()
     tokenizer: bytes | None = field(default=None, repr=False)
+    calibration: tuple[Step, ...] = field(default=(), repr=False)
+    plan: QuantPlan | None = field(default=None, repr=False)
 
     def copy(self) -> Program:
         """A Program whose graphs can be rewritten without touching this one; weights are shared."""
         methods = {name: method.copy() for name, method in self.methods.items()}
-        return Program(self.name, methods, dict(self.provenance), self.script, self.tokenizer)
+        return replace(self, methods=methods, provenance=dict(self.provenance))
 
     def to(self, dtype: torch.dtype) -> Program:
         """The same Program with every floating weight, input and dtype argument in ``dtype``; sharing is kept."""

@@ -41,7 +41,7 @@ def _entry(kind: type[Pass]) -> dict[str, Any]:
         "doc": inspect.getdoc(kind) or "",
         "options": {option.name: option.default for option in dataclasses.fields(kind)},
         "requires": list(kind.requires),
-        "budget": kind.budget,
+        "budget": kind.budget_text(),
         "rules": [
             {"name": rule.name, "identity": rule.identity, "doc": rule.doc, "source": rule.source} for rule in rules
         ],
@@ -62,7 +62,7 @@ def _full(entry: dict[str, Any]) -> str:
     options = ", ".join(f"{option}={default}" for option, default in entry["options"].items())
     lines.append(f"options   {options or 'none'}")
     lines.append(f"requires  {', '.join(entry['requires']) or 'nothing'}")
-    lines.append(f"error     {'exact, up to rounding' if entry['budget'] is None else entry['budget']}")
+    lines.append(f"error     {entry['budget'] or 'exact, up to rounding'}")
     for rule in entry["rules"]:
         lines += ["", f"rule {rule['name']}", *(f"  {line}".rstrip() for line in rule["doc"].splitlines())]
         lines.append(f"  Source: {rule['source']}")

@@ -1,0 +1,1 @@
+"""Quantised Programs: their nodes, the plan they follow, the data they are calibrated on, and how far they are off."""

@@ -1,0 +1,86 @@
+"""The quantisation plan: which values of a Program are rounded, to what grid, and who chose it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Role = Literal["activation", "weight"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class QuantisedValue(_Strict):
+    """One value on a grid: ``scale * (q - zero_point)`` with whole ``q`` from ``low`` to ``high``.
+
+    Args:
+        method: of the Program.
+        node: the node of the float graph whose value it is; a weight has the name of its tensor.
+        role: what the value is to the layers that read it.
+        bits: of the grid; stored in int8 whatever they are.
+        symmetric: the zero point is 0, and the grid as long below as above it.
+        axis: a scale for each index along this axis; None for one scale.
+        observer: what chose the range.
+        scale: as float32 holds them, one or one per channel.
+        zero_point: within the grid, since every range holds 0.
+    """
+
+    method: str
+    node: str
+    role: Role
+    bits: int = Field(ge=2, le=8)
+    symmetric: bool
+    axis: int | None
+    observer: str
+    scale: tuple[float, ...] = Field(min_length=1)
+    zero_point: tuple[int, ...] = Field(min_length=1)
+
+    @property
+    def low(self) -> int:
+        return -(2 ** (self.bits - 1)) + self.symmetric
+
+    @property
+    def high(self) -> int:
+        return 2 ** (self.bits - 1) - 1
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if len(self.scale) != len(self.zero_point) or (self.axis is None and len(self.scale) != 1):
+            raise ValueError(f"{self.node}: {len(self.scale)} scales, {len(self.zero_point)} zero points")
+        if not all(scale > 0 for scale in self.scale):
+            raise ValueError(f"{self.node}: a scale that is not positive")
+        if not all(self.low <= point <= self.high for point in self.zero_point):
+            raise ValueError(f"{self.node}: a zero point outside {self.low}..{self.high}")
+        return self
+
+
+class KeptValue(_Strict):
+    """A layer that stays in float, by its node, and why."""
+
+    method: str
+    node: str
+    reason: str
+
+
+class QuantPlan(_Strict):
+    """What is quantised in a Program and what is not; ``model_dump_json`` and ``model_validate_json`` are its file.
+
+    Biases have no grid of their own: as every runtime does, they are rounded to the grid of the sums they are added to,
+    whose scale is the input's times the weight's, in 32 bits.
+    """
+
+    values: tuple[QuantisedValue, ...]
+    kept: tuple[KeptValue, ...] = ()
+
+    def of(self, method: str, node: str) -> QuantisedValue | None:
+        """The grid of a node's value or of a weight; None if it stays in float."""
+        return next((value for value in self.values if (value.method, value.node) == (method, node)), None)
+
+    def summary(self) -> dict[str, int]:
+        """Counts for reports: ``weights of 8 bits``, ``layers in float``."""
+        counts = Counter(f"{value.role}s of {value.bits} bits" for value in self.values)
+        return dict(counts) | {"layers in float": len(self.kept)}

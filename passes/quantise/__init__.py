@@ -1,0 +1,116 @@
+"""Post-training quantisation: layers compute on whole numbers, as a plan made from calibration data says."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hycompile.errors import ParityError, PassError
+from hycompile.passes.quantise.grid import Grid
+from hycompile.passes.quantise.insert import Inserter
+from hycompile.passes.quantise.layers import Survey, survey
+from hycompile.passes.quantise.make_plan import Scheme, make_plan
+from hycompile.passes.quantise.observers import OBSERVERS
+from hycompile.pipeline import Check, Pass
+from hycompile.program import Program, source_line
+from hycompile.quantisation.measure import compare_layers
+from hycompile.quantisation.nodes import is_quantised
+from hycompile.reports import Refusal, RuleReport
+
+__all__ = ["Quantise"]
+
+
+@dataclass(frozen=True)
+class Quantise(Pass):
+    """Rounds the weights, inputs and outputs of convolutions and linears to whole numbers.
+
+    The Program that comes out computes in float on rounded values: it is the simulation every artifact is held to.
+    Ranges come from ``program.calibration`` (``hy.quantise``, ``hycompile build --calibration``). Put it last.
+
+    ``bits`` of weights, ``activation_bits`` of values between layers (0 leaves them in float), 2 to 8. ``observer``
+    chooses ranges of activations, ``weight_observer`` those of weights: ``minmax``, ``percentile`` or ``mse``.
+    ``weights`` have a scale for each output ``channel`` or for the ``tensor``, and are symmetric; ``activations`` are
+    ``asymmetric`` or ``symmetric``. ``products`` rounds matrix products of two values, too; ``outputs=false`` rounds
+    inputs only. ``min_sqnr`` is the budget: the signal-to-noise ratio of the outputs on the calibration set, in dB.
+    """
+
+    name: ClassVar[str] = "quantise"
+    # Held to min_sqnr on the calibration set. What a difference on one example means, only the user can tell.
+    budget: ClassVar[float | None] = math.inf
+    bits: int = 8
+    activation_bits: int = 8
+    observer: str = "minmax"
+    weight_observer: str = "minmax"
+    weights: str = "channel"
+    activations: str = "asymmetric"
+    products: bool = False
+    outputs: bool = True
+    min_sqnr: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 8 or not (self.activation_bits == 0 or 2 <= self.activation_bits <= 8):
+            raise ValueError(f"{self.bits} and {self.activation_bits} bits; 2 to 8, or 0 for activations in float")
+        for name in (self.observer, self.weight_observer):
+            if name not in OBSERVERS:
+                raise ValueError(f"no observer {name!r}; one of {', '.join(OBSERVERS)}")
+        if self.weights not in ("channel", "tensor"):
+            raise ValueError(f"weights by {self.weights!r}; channel or tensor")
+        if self.activations not in ("asymmetric", "symmetric"):
+            raise ValueError(f"activations {self.activations!r}; asymmetric or symmetric")
+
+    def run(self, program: Program, check: Check) -> list[RuleReport]:
+        report, start = RuleReport("quantise_layers"), time.perf_counter()
+        if is_quantised(program):
+            raise PassError(f"program {program.name!r}", "is quantised already", "start from the float model")
+        if program.on_meta:
+            raise PassError(f"program {program.name!r}", "is on the meta device: it has no values", "load its weights")
+        if not program.calibration:
+            raise PassError(
+                f"program {program.name!r}",
+                "has no calibration data, and ranges cannot be known without",
+                "give --calibration DIR, or hy.quantise(program, calibration=[...])",
+            )
+        surveys = {
+            name: survey(method, products=self.products, outputs=self.outputs)
+            for name, method in program.methods.items()
+        }
+        plan = make_plan(program, surveys, self._weights(), self._activations())
+        original = program.copy()
+        inserter = Inserter(plan)
+        report.facts = plan.summary()
+        nodes = sum(inserter.run(name, method, surveys[name].layers) for name, method in program.methods.items())
+        report.facts["quantise and dequantise nodes"] = nodes
+        report.hits = sum(len(found.layers) for found in surveys.values())
+        report.refusals = [refusal for found in surveys.values() for refusal in _refusals(found)]
+        program.plan = plan
+        if report.hits:
+            self._hold(original, program)
+            check(program, report)
+        report.seconds = time.perf_counter() - start
+        return [report]
+
+    def _weights(self) -> Scheme:
+        return Scheme(Grid(self.bits, symmetric=True), self.weight_observer, channels=self.weights == "channel")
+
+    def _activations(self) -> Scheme | None:
+        if not self.activation_bits:
+            return None
+        return Scheme(Grid(self.activation_bits, symmetric=self.activations == "symmetric"), self.observer)
+
+    def _hold(self, original: Program, quantised: Program) -> None:
+        """Raise unless the outputs on the calibration set are as near to the float model's as ``min_sqnr`` asks."""
+        found = compare_layers(original, quantised, quantised.calibration)
+        if not found.output_sqnr >= self.min_sqnr:
+            worst = ", ".join(f"{layer.node} {layer.sqnr:.1f} dB" for layer in found.worst(3))
+            raise ParityError(
+                f"pass {self}",
+                f"signal-to-noise ratio {found.output_sqnr:.1f} dB on the calibration set, "
+                f"budget {self.min_sqnr:.1f} dB; lowest at {worst}",
+                "give more bits, another observer, or a lower min_sqnr",
+            )
+
+
+def _refusals(found: Survey) -> list[Refusal]:
+    return [Refusal(reason, node.name, source_line(node)) for node, reason in found.kept]
