@@ -18,7 +18,7 @@ state. A number is the largest relative error, `max|a - b| / max|b|`.
 - built: there is an artifact, for a GPU of compute capability 8.9; it cannot run on the machine that built it
 - emitted: MLIR text of both methods, which parses again; nothing runs it here
 - refused: the tool says it cannot take the model
-- failed: it computes something else, or broke
+- failed: it computes something else, or broke; where float16 is asked for, the reason says what PyTorch makes in it
 - empty: not run yet
 
 To make it again, in the repository's root (it continues where it was interrupted):
