@@ -161,12 +161,13 @@ def _runtimes(job: _Build) -> list[str]:
 
 def _runtime(job: _Build, name: str, original: Program, program: Program, pipeline: str) -> RuntimeReport:
     """Lower, prove and measure with one runtime; what goes wrong becomes its row."""
-    from hycompile.lowering import lower_cached, refuse_missing, refuse_obstacles
+    from hycompile.lowering import lower_cached, refuse_missing, refuse_obstacles, refuse_precision
 
     backend = registry.backend(name)
     row, start = RuntimeReport(name, "refused", job.target.precision), time.perf_counter()
     try:
         refuse_missing(backend, job.target)
+        refuse_precision(program, job.target)
         obstacles = backend.obstacles(program, job.target)
         row.obstacles = [f"{item.operator} (x{item.count}): {item.reason}" for item in obstacles]
         refuse_obstacles(backend, obstacles)
@@ -178,7 +179,7 @@ def _runtime(job: _Build, name: str, original: Program, program: Program, pipeli
             row.status, row.reason = "built", reason
         else:
             job.progress(f"{name}: proving")
-            _prove(job, row, artifact, original)
+            _prove(job, row, artifact, original, program)
     except HycompileError as error:
         row.status = "failed" if row.folder else "refused"
         row.reason = str(error)
@@ -189,13 +190,20 @@ def _runtime(job: _Build, name: str, original: Program, program: Program, pipeli
     return row
 
 
-def _prove(job: _Build, row: RuntimeReport, artifact: Artifact, original: Program) -> None:
-    """Run the artifact beside the original; measure it only if it computes the same."""
+def _prove(job: _Build, row: RuntimeReport, artifact: Artifact, original: Program, program: Program) -> None:
+    """Run the artifact beside the original, or beside the quantised model; measure it only if it computes the same."""
     from hycompile.prove import prove, require_parity
+    from hycompile.quantisation.prove import prove_quantised, require_simulation
 
-    row.rel_err = prove(registry.backend(row.runtime).open(artifact), original)
-    way_out = "`hycompile build --pipeline normalise` tells whether a pass or the runtime is at fault"
-    require_parity(f"{row.runtime} artifact", row.rel_err, job.target.precision, way_out)
+    session, what = registry.backend(row.runtime).open(artifact), f"{row.runtime} artifact"
+    if job.target.precision == "int8":
+        proof = prove_quantised(session, program, original)
+        row.rel_err, row.quantised = proof.artifact.worst_error, proof.facts()
+        require_simulation(what, proof, "report it with the model")
+    else:
+        row.rel_err = prove(session, original)
+        way_out = "`hycompile build --pipeline normalise` tells whether a pass or the runtime is at fault"
+        require_parity(what, row.rel_err, job.target.precision, way_out)
     row.status = "proved"
     if job.request.plan is None:
         return

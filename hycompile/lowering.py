@@ -13,6 +13,7 @@ from hycompile.device import choose_target
 from hycompile.errors import Unsupported
 from hycompile.lean import short_histories
 from hycompile.program import Program
+from hycompile.quantisation.nodes import is_quantised
 from hycompile.target import Precision, Target
 
 
@@ -31,7 +32,7 @@ def lower(
         program: usually the result of a pipeline.
         device: name of a device, path of a device file, or a Target.
         runtime: backend name; the device's first runtime by default.
-        precision: ``fp32`` or ``fp16``; the device's by default.
+        precision: ``fp32``, ``fp16``, or ``int8`` for a quantised Program; the device's by default.
         pipeline: text of the passes already run, for the manifest.
         cache: where artifacts are kept; the user's cache folder by default.
 
@@ -40,9 +41,10 @@ def lower(
         DeviceError: unknown device.
         ArtifactError: the disk is full.
     """
-    target = choose_target(device, precision)
+    target = choose_target(device, precision or ("int8" if is_quantised(program) else None))
     backend = registry.backend(runtime or target.runtimes[0])
     refuse_missing(backend, target)
+    refuse_precision(program, target)
     refuse_obstacles(backend, backend.obstacles(program, target))
     return lower_cached(program, backend, target, pipeline, cache or Cache())[0]
 
@@ -58,6 +60,15 @@ def refuse_missing(backend: Backend, target: Target) -> None:
             f"does not offer {target.precision}",
             f"it offers {', '.join(backend.precisions)}",
         )
+
+
+def refuse_precision(program: Program, target: Target) -> None:
+    """Raise Unsupported unless a quantised Program is lowered as one, and no other is."""
+    seen = f"program {program.name!r} at {target.precision}"
+    if is_quantised(program) and target.precision != "int8":
+        raise Unsupported(seen, "is quantised: it holds whole numbers", "lower it at int8, or leave quantise out")
+    if target.precision == "int8" and not is_quantised(program):
+        raise Unsupported(seen, "is not quantised", "add quantise to the pipeline, with calibration data")
 
 
 def refuse_obstacles(backend: Backend, obstacles: list[Obstacle]) -> None:
@@ -77,6 +88,7 @@ def lower_cached(
     program: Program, backend: Backend, target: Target, pipeline: str, cache: Cache
 ) -> tuple[Artifact, bool]:
     """The artifact, and whether it came from the cache."""
+    refuse_precision(program, target)
     digest = program.digest
     tokenizer = hashlib.sha256(program.tokenizer).hexdigest() if program.tokenizer is not None else None
     name = key(

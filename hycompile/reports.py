@@ -64,13 +64,16 @@ class RuntimeReport:
     Args:
         status: ``proved`` ran here and computes what the model computes; ``built`` cannot run here; ``refused`` the
             runtime or its toolchain cannot take the program; ``failed`` broke, or computes something else.
-        rel_err: largest relative error over outputs and state, against the model before any pass; None if not run.
+        rel_err: largest relative error over outputs and state, against the model before any pass, or against the
+            quantised model, which the artifact is to compute; None if not run.
         reason: why not ``proved``; empty otherwise.
         folder: of the artifact; None if there is none.
         size_bytes: of the artifact's files.
         facts: what the backend reports (delegated share, operators outside, opset).
         obstacles: what costs speed or stood in the way, one sentence each.
         latency: samples, percentiles and conditions; None where nothing was measured.
+        quantised: how near the artifact is to the quantised model, and that to the float model, on the calibration
+            set: ``output_sqnr`` in dB, ``worst_error`` of a sample, ``agreement`` of the largest output in percent.
         profile: operator, calls, milliseconds; slowest first.
     """
 
@@ -87,6 +90,7 @@ class RuntimeReport:
     obstacles: list[str] = field(default_factory=list[str])
     latency: dict[str, object] | None = None
     ratio: dict[str, object] | None = None
+    quantised: dict[str, object] | None = None
     profile: list[tuple[str, int, float]] = field(default_factory=list[tuple[str, int, float]])
 
 

@@ -29,7 +29,7 @@ class Executorch:
     """Lowers to ``model.pte`` and runs it in the ExecuTorch runtime of the Python wheel."""
 
     name: ClassVar[str] = "executorch"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16")
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"convolutions": ("whole", "rows")}
 
     def missing(self, target: Target) -> str | None:

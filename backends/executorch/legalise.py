@@ -12,9 +12,11 @@ from hycompile.backends.executorch.expand_gelu import expand_gelu
 from hycompile.backends.executorch.forms import to_xnnpack_forms
 from hycompile.backends.executorch.group_norm import expand_group_norm
 from hycompile.backends.executorch.partitioners import state_names
+from hycompile.backends.executorch.quantised import keep_in_float, repeat_dequantise
 from hycompile.backends.executorch.widen import widen_reductions
 from hycompile.builder import Builder
 from hycompile.program import Program
+from hycompile.quantisation.int8 import as_int8
 from hycompile.ranks import reduce_ranks
 from hycompile.schema import is_call, operator_name
 from hycompile.target import ExecutorchOptions
@@ -38,6 +40,10 @@ def legalise(program: Program, options: ExecutorchOptions) -> None:
     flatten_softmax(program)
     copy_before_reshapes(program)
     copy_views(program)
+    for method in program.methods.values():
+        as_int8(method.graph)
+    keep_in_float(program)
+    repeat_dequantise(program)
 
 
 def copy_before_reshapes(program: Program) -> int:

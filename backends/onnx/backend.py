@@ -31,7 +31,7 @@ class Onnx:
     """
 
     name: ClassVar[str] = "onnx"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16")
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
     choices: ClassVar[Mapping[str, tuple[int, ...]]] = {"opset": (18, 20)}
 
     def missing(self, target: Target) -> str | None:

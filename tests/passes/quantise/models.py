@@ -21,7 +21,7 @@ class Hybrid(nn.Module):
         self.mix = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.point = nn.Conv2d(channels, channels, 1)
         self.qkv = nn.Linear(channels, 3 * channels)
-        self.head = nn.Linear(channels, 5)
+        self.head = nn.Linear(channels, 5, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.point(F.silu(self.mix(F.relu(self.stem(x)))))

@@ -1,0 +1,77 @@
+"""Quantised graphs in the form that XNNPACK's partitioner takes."""
+
+from __future__ import annotations
+
+from torch.fx import GraphModule, Node
+
+from hycompile.attributes import put_tensor, tensor_at
+from hycompile.program import Program
+from hycompile.quantisation.nodes import is_dequantise, is_quantise
+from hycompile.schema import is_call
+
+
+def keep_in_float(program: Program) -> int:
+    """Compute layers in float whose result is not rounded, on weights that are; returns how many.
+
+    XNNPACK multiplies whole numbers only where the result becomes whole numbers again. Its partitioner refuses other
+    layers, but takes the operators they are made of, and reads their weights as if they were floats.
+    """
+    return sum(_keep_in_float(method.graph) for method in program.methods.values())
+
+
+def repeat_dequantise(program: Program) -> int:
+    """Give every reader of rounded values a dequantise node of its own; returns how many were added.
+
+    The partitioner takes an operator together with the dequantise nodes before it and the quantise node behind it. A
+    dequantise node that two groups want ties them into a cycle.
+    """
+    return sum(_repeat(method.graph) for method in program.methods.values())
+
+
+def _keep_in_float(module: GraphModule) -> int:
+    kept = 0
+    for weight in [node for node in module.graph.nodes if is_dequantise(node) and _constant(node)]:
+        layers = [user for user in weight.users if not _rounded(user)]
+        if layers:
+            known = weight.meta["val"]
+            operands = [tensor_at(module, str(x.target)) if isinstance(x, Node) else x for x in weight.args]
+            value = weight.target(*operands, **weight.kwargs)  # type: ignore[operator]
+            name = f"{weight.all_input_nodes[0].target}_rounded"
+            put_tensor(module, name, value)
+            with module.graph.inserting_before(weight):
+                constant = module.graph.get_attr(name)
+            constant.meta["val"] = known
+            for layer in layers:
+                layer.replace_input_with(weight, constant)
+            kept += len(layers)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return kept
+
+
+def _constant(node: Node) -> bool:
+    return all(source.op == "get_attr" for source in node.all_input_nodes)
+
+
+def _rounded(layer: Node) -> bool:
+    """Whether a layer's result, behind the activation XNNPACK computes with it, is read by one quantise node alone."""
+    (last, *others) = layer.users
+    if not others and is_call(last, "aten.relu", "aten.hardtanh"):
+        (last, *others) = last.users
+    return not others and is_quantise(last)
+
+
+def _repeat(module: GraphModule) -> int:
+    graph, added = module.graph, 0
+    for node in list(graph.nodes):
+        if not is_dequantise(node):
+            continue
+        for user in list(node.users)[1:]:
+            with graph.inserting_before(user):
+                own = graph.node_copy(node)
+            user.replace_input_with(node, own)
+            added += 1
+    if added:
+        graph.lint()
+        module.recompile()
+    return added
