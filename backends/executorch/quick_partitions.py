@@ -1,8 +1,8 @@
 """Grouping what a delegate takes, in time that large graphs allow: the groups are the same.
 
 ExecuTorch 1.5.1 joins two partitions where no path leaves both and comes back. For every pair it collects their nodes,
-walks everything behind each of their readers, and then walks the graph once more: minutes for the thousands of nodes of a
-scan written out. Here what lies behind a node is one integer, a bit for each node, made once.
+walks everything behind each of their readers, and then walks the graph once more: minutes for the thousands of nodes of
+a scan written out. Here what lies behind a node is one integer, a bit for each node, made once.
 """
 
 from __future__ import annotations
