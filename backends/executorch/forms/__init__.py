@@ -12,6 +12,7 @@ from hycompile.backends.executorch.forms.averages import (
     pad_before_pool,
 )
 from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
+from hycompile.backends.executorch.forms.choices import multiply_by_choice
 from hycompile.backends.executorch.forms.group_norm import expand_image_norm
 from hycompile.backends.executorch.forms.groups import split_groups
 from hycompile.backends.executorch.forms.hard_sigmoid import expand_hardsigmoid
@@ -53,6 +54,7 @@ RULES: tuple[Rule, ...] = (
     expand_softplus,
     slice_in_groups,
     write_one_slot,
+    multiply_by_choice,
     broadcast_operand,
 )
 
