@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from hycompile.builder import edit as edit
     from hycompile.capture import Call as Call
     from hycompile.capture import capture as capture
-    from hycompile.compile import Request as Request
     from hycompile.compile import build as build
     from hycompile.compile import load_program as load_program
     from hycompile.lowering import lower as lower
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from hycompile.program import Program as Program
     from hycompile.program import Step as Step
     from hycompile.quantisation.quantise import quantise as quantise
+    from hycompile.request import Request as Request
     from hycompile.rewrite import require as require
     from hycompile.rewrite import rule as rule
 
@@ -46,7 +46,7 @@ _HOMES = {
     "Pass": "pipeline",
     "Pipeline": "pipeline",
     "Program": "program",
-    "Request": "compile",
+    "Request": "request",
     "RulePass": "pipeline",
     "Step": "program",
     "Value": "builder",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,58 +12,17 @@ from pydantic import TypeAdapter, ValidationError
 
 from hycompile import registry
 from hycompile.artifact import Artifact
-from hycompile.cache import Cache, key, tool_versions
-from hycompile.device import choose_target
+from hycompile.cache import Cache, tool_versions
 from hycompile.errors import ArtifactError, HycompileError
 from hycompile.reports import BuildReport, RuntimeReport
-from hycompile.target import Precision, Target
+from hycompile.request import Request, request_key
+from hycompile.target import Target
 
 if TYPE_CHECKING:
-    from hycompile.measure.sampling import Plan
     from hycompile.program import Program
-    from hycompile.tuning.recipe import Recipe
 
 _REPORT = TypeAdapter(BuildReport)
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a build is asked for.
-
-    Args:
-        source: a registered model, a ``.pt2`` file or ``package.module:function``.
-        device: name of a device or path of a device file.
-        runtimes: backend names; the device's own by default.
-        pipeline: pipeline text; the device's own by default.
-        precision: the device's own by default.
-        plan: how to measure latency; None measures nothing.
-        prove: check every pass in float64 too.
-        recipe: what ``hycompile tune`` chose; runtime, pipeline and precision are its own then.
-    """
-
-    source: str
-    device: str = "host"
-    runtimes: Sequence[str] | None = None
-    pipeline: str | None = None
-    precision: Precision | None = None
-    plan: Plan | None = None
-    prove: bool = True
-    recipe: Recipe | None = None
-
-    def target(self) -> Target:
-        """The device as this request wants it.
-
-        Raises:
-            DeviceError: no such device, or the recipe is for another one.
-        """
-        if self.recipe is not None:
-            return self.recipe.apply(choose_target(self.device))
-        return choose_target(self.device, self.precision, self.pipeline)
-
-    def runtime_names(self, target: Target) -> list[str]:
-        """Backend names in the order they are built."""
-        return [self.recipe.runtime] if self.recipe is not None else list(self.runtimes or target.runtimes)
 
 
 @dataclass
@@ -88,7 +47,7 @@ def build(request: Request, *, cache: Cache | None = None, progress: Progress = 
     job = _Build(request, request.target(), cache or Cache(), progress)
     for runtime in _runtimes(job):
         registry.backend(runtime)
-    name = _request_key(job)
+    name = request_key(request, job.target)
     known = _known(job, name) if name else None
     if known is not None:
         return known
@@ -127,11 +86,12 @@ def load_program(source: str) -> Program:
 
 def _build(job: _Build) -> BuildReport:
     from hycompile.pipeline import Pipeline
+    from hycompile.quantisation.report import quantisation_report
 
     pipeline = Pipeline.parse(job.target.pipeline)
     job.progress(f"capturing {job.request.source}")
     start = time.perf_counter()
-    original = load_program(job.request.source)
+    original = _calibrated(job, load_program(job.request.source))
     capture_seconds = time.perf_counter() - start
     job.progress(f"running {pipeline}")
     program, passes = pipeline(
@@ -152,7 +112,17 @@ def _build(job: _Build) -> BuildReport:
         eager=job.eager,
         provenance=program.provenance,
         tools=tool_versions(),
+        quantisation=quantisation_report(program) if program.plan is not None else None,
     )
+
+
+def _calibrated(job: _Build, program: Program) -> Program:
+    """With its calibration data, which later errors must not come before."""
+    if job.request.calibration is None:
+        return program
+    from hycompile.quantisation.calibration import load_calibration
+
+    return replace(program, calibration=load_calibration(program, job.request.calibration))
 
 
 def _runtimes(job: _Build) -> list[str]:
@@ -211,22 +181,6 @@ def _prove(job: _Build, row: RuntimeReport, artifact: Artifact, original: Progra
 
     job.progress(f"{row.runtime}: measuring")
     job.eager = measure_runtime(row, artifact, original, job.request.plan) or job.eager
-
-
-def _request_key(job: _Build) -> str | None:
-    """What identifies a request without capturing; None for files and functions, whose code cannot be told apart so."""
-    found = registry.find_model(job.request.source)
-    if found is None:
-        return None
-    family, name = found
-    plan = vars(job.request.plan) if job.request.plan is not None else None
-    return key(
-        model=family.identity(name),
-        target=job.target.model_dump(mode="json"),
-        runtimes=_runtimes(job),
-        plan=plan,
-        prove=job.request.prove,
-    )
 
 
 def _known(job: _Build, name: str) -> BuildReport | None:

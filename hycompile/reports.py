@@ -95,6 +95,33 @@ class RuntimeReport:
 
 
 @dataclass
+class QuantisationReport:
+    """What quantisation cost, on the calibration set: no accuracy, for that has no labels.
+
+    Args:
+        calls: of the calibration set.
+        output_sqnr: signal-to-noise ratio of the outputs, dB, with the float model as the signal.
+        worst_error: the largest error of one call, relative to its largest output.
+        agreement: how often the largest entry of the first output is the same, percent.
+        layers: method, layer, signal-to-noise ratio at its output in dB; in graph order.
+        converts: reason and count of the values that become whole numbers, or floats again, for an operator in float.
+        kept: reason and count of the layers that stay in float.
+        values: what was quantised, counted by role and bits.
+        plan: the plan as JSON text; once it is written, its file.
+    """
+
+    calls: int
+    output_sqnr: float
+    worst_error: float
+    agreement: float
+    layers: list[tuple[str, str, float]]
+    converts: list[tuple[str, int]]
+    kept: list[tuple[str, int]]
+    values: dict[str, int]
+    plan: str
+
+
+@dataclass
 class BuildReport:
     """Everything one build found out; the terminal table, ``--json`` and the HTML page are views of it."""
 
@@ -112,3 +139,4 @@ class BuildReport:
     eager: dict[str, object] | None = None
     provenance: dict[str, str] = field(default_factory=dict[str, str])
     tools: dict[str, str] = field(default_factory=dict[str, str])
+    quantisation: QuantisationReport | None = None

@@ -24,7 +24,7 @@ TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 CONCEPTS = {
     *("program", "normal-form", "rules", "pipelines", "passes", "backends"),
     *("devices", "parity", "float16", "cache", "cli", "measuring", "tuning", "security"),
-    "language",
+    *("language", "quantisation"),
 }
 
 

@@ -27,7 +27,12 @@ def build(
     device: Annotated[str, typer.Option(help="Device name, or a path to a device file.")],
     runtime: Annotated[list[str] | None, typer.Option(help="Only this runtime; repeatable.")] = None,
     pipeline: Annotated[str | None, typer.Option(metavar="TEXT", help="Passes, instead of the device's own.")] = None,
-    precision: Annotated[Literal["fp32", "fp16"] | None, typer.Option(help="Instead of the device's own.")] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"] | None, typer.Option(help="Instead of the device's own.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Samples for int8: a .npz, .npy or .safetensors file each.")
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What `hycompile tune` chose: runtime, passes, precision.")
     ] = None,
@@ -44,20 +49,21 @@ def build(
     Capture, passes, code generation, numerical proof, measurement, and a report as one HTML page.
     """
     from hycompile.cache import Cache
-    from hycompile.compile import Request
     from hycompile.compile import build as run
     from hycompile.measure.sampling import Plan
     from hycompile.report.page import render
+    from hycompile.request import Request
 
     chosen = _recipe(recipe, runtime, pipeline, precision)
     plan = Plan(threads=threads) if measure else None
-    request = Request(model, device, runtime, pipeline, precision, plan, recipe=chosen)
+    request = Request(model, device, runtime, pipeline, precision, plan, recipe=chosen, calibration=calibration)
     target = request.target()
     with working() as say:
         report = run(request, cache=Cache(cache), progress=say)
         folder = out or _OUTPUT / f"{_file_name(report.program)}-{target.name}"
         _place(report, folder, say)
         page = folder / "report.html"
+        _write_plan(report, folder)
         write_text(page, render(report, target, shlex.join(["hycompile", *sys.argv[1:]])))
     if json:
         print_json(_document(report, page))
@@ -93,6 +99,14 @@ def _place(report: BuildReport, folder: Path, say: Progress) -> None:
             result.folder = str((folder / result.runtime).absolute())
 
 
+def _write_plan(report: BuildReport, folder: Path) -> None:
+    """The plan has a number for every channel: it is a file of its own, and the report says where."""
+    if report.quantisation is not None:
+        path = folder / "quantisation.json"
+        write_text(path, str(report.quantisation.plan))
+        report.quantisation.plan = str(path.absolute())
+
+
 def _document(report: BuildReport, page: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
@@ -107,6 +121,7 @@ def _print(report: BuildReport, page: Path) -> None:
     from rich.table import Table
 
     from hycompile.report.page import verdict
+    from hycompile.report.quantisation import quantisation_lines
     from hycompile.report.rows import pass_rows, runtime_rows
 
     out = console()
@@ -128,6 +143,8 @@ def _print(report: BuildReport, page: Path) -> None:
         seconds = "cached" if row.cached else row.seconds
         table.add_row(row.runtime, status, row.error, row.size, row.latency, row.ratio, row.delegated, seconds)
     out.print(table)
+    for line in quantisation_lines(report):
+        out.print(line, markup=False)
     if report.cached:
         out.print("an identical build was found in the cache; the latencies are the ones measured then")
     for row in runtime_rows(report):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
@@ -126,10 +127,11 @@ def _read(path: Path, seen: str) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        loaded: Any = np.load(path, allow_pickle=False)
-        if path.suffix == ".npy":
-            return {_UNNAMED: torch.from_numpy(loaded)}
-        with loaded:
-            return {str(name): torch.from_numpy(loaded[name]) for name in loaded.files}
-    except (OSError, ValueError, TypeError, EOFError, SafetensorError) as error:
+        with path.open("rb") as stream:
+            loaded: Any = np.load(stream, allow_pickle=False)
+            if path.suffix == ".npy":
+                return {_UNNAMED: torch.from_numpy(loaded)}
+            with loaded:
+                return {str(name): torch.from_numpy(loaded[name]) for name in loaded.files}
+    except (OSError, BadZipFile, ValueError, TypeError, EOFError, SafetensorError) as error:
         raise CaptureError(seen, f"cannot be read ({str(error).splitlines()[0]})", _WAY_OUT) from error

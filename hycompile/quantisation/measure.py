@@ -10,41 +10,12 @@ from torch import Tensor
 from torch.fx import Node
 
 from hycompile.parity import play
-from hycompile.program import Method, Program, Step
-from hycompile.quantisation.nodes import is_dequantise
-from hycompile.schema import is_call
+from hycompile.program import Program, Step
+from hycompile.quantisation.nodes import is_layer
+from hycompile.quantisation.plan import Comparison, LayerNoise
 
-_PRODUCTS = ("aten.matmul", "aten.bmm", "aten.mm")
-
-
-@dataclass(frozen=True)
-class LayerNoise:
-    """Signal-to-noise ratio of one quantised value, dB: all that the rounding before it did to it, too."""
-
-    method: str
-    node: str
-    sqnr: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What the calibration set tells; no accuracy, for it has no labels.
-
-    Args:
-        output_sqnr: signal-to-noise ratio over all outputs and samples, dB.
-        worst_error: the largest error of one sample, relative to that sample's largest output.
-        agreement: share of rows of the first output whose largest entry is in the same place, percent.
-        layers: in graph order.
-    """
-
-    output_sqnr: float
-    worst_error: float
-    agreement: float
-    layers: tuple[LayerNoise, ...]
-
-    def worst(self, count: int) -> list[LayerNoise]:
-        """The layers with the lowest ratio."""
-        return sorted(self.layers, key=lambda layer: layer.sqnr)[:count]
+# What stands for infinity, which JSON does not have.
+_MOST_DB = 300.0
 
 
 @dataclass
@@ -61,21 +32,22 @@ class Noise:
 
     @property
     def sqnr(self) -> float:
-        """dB; infinite where nothing differs, minus infinity where there is only noise or it is no number."""
+        """dB, within 300 of 0: that much where nothing differs, minus that where there is no signal or no number."""
         if self.noise == 0:
-            return math.inf
+            return _MOST_DB
         ratio = self.signal / self.noise
-        return 10 * math.log10(ratio) if ratio > 0 else -math.inf
+        return max(-_MOST_DB, min(_MOST_DB, 10 * math.log10(ratio))) if ratio > 0 else -_MOST_DB
 
 
 class Agreement:
     """Sums up what outputs of two Programs have in common."""
 
     def __init__(self) -> None:
-        self._noise, self._worst, self._same, self._rows = Noise(), 0.0, 0, 0
+        self._noise, self._worst, self._same, self._rows, self._calls = Noise(), 0.0, 0, 0, 0
 
     def add(self, reference: Sequence[Tensor], found: Sequence[Tensor]) -> None:
         """Take the flat outputs of one call of each."""
+        self._calls += 1
         for index, (known, given) in enumerate(zip(reference, found, strict=True)):
             if not known.is_floating_point() or known.numel() == 0:
                 continue
@@ -89,26 +61,23 @@ class Agreement:
     def compared(self, layers: tuple[LayerNoise, ...] = ()) -> Comparison:
         """The sums as figures."""
         share = 100 * self._same / self._rows if self._rows else 100.0
-        return Comparison(self._noise.sqnr, self._worst, share, layers)
-
-
-def layers(method: Method) -> list[Node]:
-    """The nodes of a method that read a weight of whole numbers, or multiply two rounded values."""
-
-    def weight(node: Node) -> bool:
-        return is_dequantise(node) and node.all_input_nodes[0].op == "get_attr"
-
-    return [
-        node
-        for node in method.graph.graph.nodes
-        if any(map(weight, node.all_input_nodes))
-        or (is_call(node, *_PRODUCTS) and all(map(is_dequantise, node.all_input_nodes)))
-    ]
+        return Comparison(
+            calls=self._calls,
+            output_sqnr=self._noise.sqnr,
+            worst_error=self._worst,
+            agreement=share,
+            layers=layers,
+        )
 
 
 def compare_layers(original: Program, quantised: Program, steps: Sequence[Step]) -> Comparison:
     """Run both Programs through the same calls and compare every quantised layer and the outputs."""
-    wanted = {(name, node.name) for name, method in quantised.methods.items() for node in layers(method)}
+    wanted = {
+        (name, node.name)
+        for name, method in quantised.methods.items()
+        for node in method.graph.graph.nodes
+        if is_layer(node)
+    }
     known: dict[tuple[str, str], Tensor] = {}
     noise: dict[tuple[str, str], Noise] = {}
     total = Agreement()
@@ -125,4 +94,6 @@ def compare_layers(original: Program, quantised: Program, steps: Sequence[Step])
     results = play(quantised, steps, hold)
     for reference, result in zip(references, results, strict=True):
         total.add(reference.outputs, result.outputs)
-    return total.compared(tuple(LayerNoise(method, node, found.sqnr) for (method, node), found in noise.items()))
+    return total.compared(
+        tuple(LayerNoise(method=method, node=node, sqnr=found.sqnr) for (method, node), found in noise.items())
+    )

@@ -11,6 +11,15 @@ from hycompile.schema import is_call
 QUANTISE = "quantized_decomposed.quantize_per_tensor"
 DEQUANTISE = "quantized_decomposed.dequantize_per_tensor"
 DEQUANTISE_CHANNELS = "quantized_decomposed.dequantize_per_channel"
+# Runtimes compute these together with the layer before them, so that the sum itself is never rounded.
+FUSED = ("aten.relu", "aten.relu6", "aten.hardtanh")
+PRODUCTS = ("aten.matmul", "aten.bmm", "aten.mm")
+# Operators that give values of their input, in other places: all that comes out lies on the grid that goes in.
+MOVES = (
+    *("aten.view", "aten.reshape", "aten.permute", "aten.transpose.int", "aten.flatten.using_ints", "aten.clone"),
+    *("aten.unflatten.int", "aten.squeeze", "aten.squeeze.dim", "aten.squeeze.dims", "aten.unsqueeze", "aten.expand"),
+    *("aten.slice.Tensor", "aten.select.int", "aten.contiguous", "aten.t"),
+)
 
 
 def is_quantise(node: object) -> bool:
@@ -21,6 +30,14 @@ def is_quantise(node: object) -> bool:
 def is_dequantise(node: object) -> bool:
     """Whether a node makes floats of whole numbers."""
     return is_call(node, DEQUANTISE, DEQUANTISE_CHANNELS)
+
+
+def is_layer(node: Node) -> bool:
+    """Whether a node reads a weight of whole numbers, or multiplies two rounded values."""
+    inputs = node.all_input_nodes
+    if is_call(node, *PRODUCTS):
+        return all(map(is_dequantise, inputs))
+    return any(is_dequantise(source) and source.all_input_nodes[0].op == "get_attr" for source in inputs)
 
 
 def is_scale(node: Node) -> bool:

@@ -58,7 +58,7 @@ class QuantisedValue(_Strict):
         return self
 
 
-class KeptValue(_Strict):
+class KeptLayer(_Strict):
     """A layer that stays in float, by its node, and why."""
 
     method: str
@@ -66,15 +66,51 @@ class KeptValue(_Strict):
     reason: str
 
 
+class LayerNoise(_Strict):
+    """Signal-to-noise ratio at the output of one layer, dB: the noise is all that was rounded up to there."""
+
+    method: str
+    node: str
+    sqnr: float
+
+
+class Comparison(_Strict):
+    """One Program beside another on some calls; no accuracy, for these have no labels.
+
+    Args:
+        calls: how many.
+        output_sqnr: signal-to-noise ratio over all outputs and calls, dB; 300 where nothing differs.
+        worst_error: the largest error of one call, relative to its largest output.
+        agreement: share of rows of the first output whose largest entry is in the same place, percent.
+        layers: in graph order.
+    """
+
+    calls: int
+    output_sqnr: float
+    worst_error: float
+    agreement: float
+    layers: tuple[LayerNoise, ...] = ()
+
+    def worst(self, count: int) -> list[LayerNoise]:
+        """The layers with the lowest ratio."""
+        return sorted(self.layers, key=lambda layer: layer.sqnr)[:count]
+
+
 class QuantPlan(_Strict):
     """What is quantised in a Program and what is not; ``model_dump_json`` and ``model_validate_json`` are its file.
 
     Biases have no grid of their own: as every runtime does, they are rounded to the grid of the sums they are added to,
     whose scale is the input's times the weight's, in 32 bits.
+
+    Args:
+        values: in float32 the same in every runtime.
+        kept: layers left in float.
+        measured: the quantised Program beside the float model on the calibration set.
     """
 
     values: tuple[QuantisedValue, ...]
-    kept: tuple[KeptValue, ...] = ()
+    kept: tuple[KeptLayer, ...] = ()
+    measured: Comparison | None = None
 
     def of(self, method: str, node: str) -> QuantisedValue | None:
         """The grid of a node's value or of a weight; None if it stays in float."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 
 from torch import Tensor
@@ -12,7 +12,8 @@ from hycompile.backend import Session
 from hycompile.errors import ParityError
 from hycompile.parity import play
 from hycompile.program import Program, Step
-from hycompile.quantisation.measure import Agreement, Comparison
+from hycompile.quantisation.measure import Agreement
+from hycompile.quantisation.plan import Comparison
 from hycompile.script import steps
 
 # Rounding of another order of additions moves a value by one step where it lies on the edge between two, and every
@@ -29,16 +30,14 @@ class QuantisedProof:
 
     artifact: Comparison
     simulation: Comparison
-    calls: int
 
     def facts(self) -> dict[str, object]:
         """For reports."""
         parts = (("artifact to simulation", self.artifact), ("simulation to float", self.simulation))
-        told = {
-            name: {key: round(value, 4) for key, value in asdict(part).items() if key != "layers"}
+        return {
+            name: {key: round(value, 4) for key, value in part.model_dump(exclude={"layers"}).items()}
             for name, part in parts
         }
-        return {"calls": self.calls, **told}
 
 
 def prove_quantised(session: Session, simulation: Program, original: Program) -> QuantisedProof:
@@ -55,7 +54,7 @@ def prove_quantised(session: Session, simulation: Program, original: Program) ->
     for given, result, reference in zip(_run(session, script), rounded, known, strict=True):
         artifact.add(result.outputs, given)
         distance.add(reference.outputs, result.outputs)
-    return QuantisedProof(artifact.compared(), distance.compared(), len(script))
+    return QuantisedProof(artifact.compared(), distance.compared())
 
 
 def require_simulation(what: str, proof: QuantisedProof, way_out: str) -> None:

@@ -17,6 +17,7 @@ from hycompile.pipeline import Check, Pass
 from hycompile.program import Program, source_line
 from hycompile.quantisation.measure import compare_layers
 from hycompile.quantisation.nodes import is_quantised
+from hycompile.quantisation.plan import Comparison
 from hycompile.reports import Refusal, RuleReport
 
 __all__ = ["Quantise"]
@@ -84,9 +85,10 @@ class Quantise(Pass):
         report.facts["quantise and dequantise nodes"] = nodes
         report.hits = sum(len(found.layers) for found in surveys.values())
         report.refusals = [refusal for found in surveys.values() for refusal in _refusals(found)]
-        program.plan = plan
+        found = compare_layers(original, program, program.calibration)
+        program.plan = plan.model_copy(update={"measured": found})
         if report.hits:
-            self._hold(original, program)
+            self._hold(found)
             check(program, report)
         report.seconds = time.perf_counter() - start
         return [report]
@@ -99,9 +101,8 @@ class Quantise(Pass):
             return None
         return Scheme(Grid(self.activation_bits, symmetric=self.activations == "symmetric"), self.observer)
 
-    def _hold(self, original: Program, quantised: Program) -> None:
+    def _hold(self, found: Comparison) -> None:
         """Raise unless the outputs on the calibration set are as near to the float model's as ``min_sqnr`` asks."""
-        found = compare_layers(original, quantised, quantised.calibration)
         if not found.output_sqnr >= self.min_sqnr:
             worst = ", ".join(f"{layer.node} {layer.sqnr:.1f} dB" for layer in found.worst(3))
             raise ParityError(

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from hycompile.program import Method, constant
+from hycompile.quantisation.nodes import FUSED, MOVES
 from hycompile.schema import bind, is_call
 
 # Operator -> what its input and its weight are called, and the axis of the weight that holds the output channels.
@@ -30,14 +31,6 @@ _PRODUCTS = {
     "aten.bmm": ("self", "mat2"),
     "aten.mm": ("self", "mat2"),
 }
-# Runtimes compute these together with the layer before them, so that the sum itself is never rounded.
-_FUSED = ("aten.relu", "aten.relu6", "aten.hardtanh")
-# Operators that give values of their input, in other places: all that comes out lies on the grid that goes in.
-_MOVES = (
-    *("aten.view", "aten.reshape", "aten.permute", "aten.transpose.int", "aten.flatten.using_ints", "aten.clone"),
-    *("aten.unflatten.int", "aten.squeeze", "aten.squeeze.dim", "aten.squeeze.dims", "aten.unsqueeze", "aten.expand"),
-    *("aten.slice.Tensor", "aten.select.int", "aten.contiguous", "aten.t"),
-)
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,7 @@ def shared_grid(node: Node, outputs: set[Node]) -> Node:
     One grid for both lets a runtime move whole numbers: rounding a value again to the grid it lies on changes nothing.
     """
     source = node
-    while is_call(source, *_MOVES) and source not in outputs:
+    while is_call(source, *MOVES) and source not in outputs:
         source = source.all_input_nodes[0]
     return source if source in outputs else node
 
@@ -131,7 +124,7 @@ def _product(node: Node, found: Survey, wanted: bool) -> Layer | None:
 def _with_output(layer: Layer) -> Layer:
     last = layer.node
     users = list(last.users)
-    if len(users) == 1 and is_call(users[0], *_FUSED):
+    if len(users) == 1 and is_call(users[0], *FUSED):
         last = users[0]
     if any(user.op == "output" for user in last.users) or not _floats(last):
         return layer

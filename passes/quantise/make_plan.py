@@ -14,7 +14,7 @@ from hycompile.passes.quantise.grid import Grid
 from hycompile.passes.quantise.layers import Layer, Survey, points
 from hycompile.passes.quantise.observers import OBSERVERS, Observer
 from hycompile.program import Method, Program
-from hycompile.quantisation.plan import KeptValue, QuantisedValue, QuantPlan, Role
+from hycompile.quantisation.plan import KeptLayer, QuantisedValue, QuantPlan, Role
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def make_plan(program: Program, surveys: dict[str, Survey], weights: Scheme, act
             sources = dict.fromkeys(source for _, source in points(found.layers))
             observers[name] = {source: OBSERVERS[activations.observer](activations.grid) for source in sources}
         calibrate(program, observers)
-    kept: list[KeptValue] = []
+    kept: list[KeptLayer] = []
     for name, found in surveys.items():
         grids: dict[Node, QuantisedValue] = {}
         if activations is not None:
@@ -48,7 +48,7 @@ def make_plan(program: Program, surveys: dict[str, Survey], weights: Scheme, act
                 for point, source in points(found.layers)
             }
         values += [*_weights(name, program.methods[name], found.layers, weights, grids), *grids.values()]
-        kept += [KeptValue(method=name, node=node.name, reason=why) for node, why in found.kept]
+        kept += [KeptLayer(method=name, node=node.name, reason=why) for node, why in found.kept]
     return QuantPlan(values=tuple(values), kept=tuple(kept))
 
 

@@ -75,7 +75,7 @@ def test_trained_hybrid_agrees_on_200_images(
     seen = replace(quantised, calibration=calibration(program, images))
     proof = prove_quantised(open_session(artifact), seen, program)
     require_simulation(runtime, proof, "")
-    assert proof.calls == 10
+    assert proof.artifact.calls == 10
     assert proof.artifact.agreement >= 99.5
     assert proof.simulation.agreement >= 95.0
 

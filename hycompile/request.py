@@ -1,0 +1,105 @@
+"""What a build is asked for, and what tells one request from another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hycompile import registry
+from hycompile.cache import key
+from hycompile.device import choose_target
+from hycompile.errors import CaptureError
+from hycompile.target import Precision, Target
+
+if TYPE_CHECKING:
+    from hycompile.measure.sampling import Plan
+    from hycompile.tuning.recipe import Recipe
+
+_QUANTISE = re.compile(r"(?:^|,)\s*quantise\s*(?:[{,]|$)")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a build is asked for.
+
+    Args:
+        source: a registered model, a ``.pt2`` file or ``package.module:function``.
+        device: name of a device or path of a device file.
+        runtimes: backend names; the device's own by default.
+        pipeline: pipeline text; the device's own by default.
+        precision: the device's own by default; ``int8`` for a pipeline that quantises, and it adds ``quantise`` to one
+            that does not.
+        plan: how to measure latency; None measures nothing.
+        prove: check every pass in float64 too.
+        recipe: what ``hycompile tune`` chose; runtime, pipeline and precision are its own then.
+        calibration: folder of samples, for ``int8``; see :func:`hycompile.quantisation.calibration.load_calibration`.
+    """
+
+    source: str
+    device: str = "host"
+    runtimes: Sequence[str] | None = None
+    pipeline: str | None = None
+    precision: Precision | None = None
+    plan: Plan | None = None
+    prove: bool = True
+    recipe: Recipe | None = None
+    calibration: Path | None = None
+
+    def target(self) -> Target:
+        """The device as this request wants it.
+
+        Raises:
+            DeviceError: no such device, or the recipe is for another one.
+            CaptureError: int8 without calibration data, or such data for another precision.
+        """
+        if self.recipe is not None:
+            target = self.recipe.apply(choose_target(self.device))
+        else:
+            target = choose_target(self.device, self.precision, self.pipeline)
+            if self.precision in (None, "int8"):
+                target = _quantised(target)
+        if target.precision == "int8" and self.calibration is None:
+            raise CaptureError(
+                "precision 'int8'", "needs calibration data: ranges cannot be known without", "give --calibration DIR"
+            )
+        if target.precision != "int8" and self.calibration is not None:
+            raise CaptureError(
+                f"calibration {str(self.calibration)!r}",
+                f"has no use at {target.precision}, where nothing is quantised",
+                "add --precision int8",
+            )
+        return target
+
+    def runtime_names(self, target: Target) -> list[str]:
+        """Backend names in the order they are built."""
+        return [self.recipe.runtime] if self.recipe is not None else list(self.runtimes or target.runtimes)
+
+
+def _quantised(target: Target) -> Target:
+    """Precision and pipeline of the target made to fit one another."""
+    quantises = _QUANTISE.search(target.pipeline) is not None
+    if quantises == (target.precision == "int8"):
+        return target
+    pipeline = target.pipeline if quantises else ",".join(filter(None, (target.pipeline, "quantise")))
+    return target.model_copy(update={"pipeline": pipeline, "precision": "int8"})
+
+
+def request_key(request: Request, target: Target) -> str | None:
+    """What identifies a request without capturing; None for files and functions, whose code cannot be told apart so."""
+    found = registry.find_model(request.source)
+    if found is None:
+        return None
+    from hycompile.artifact import folder_digests
+
+    family, name = found
+    return key(
+        model=family.identity(name),
+        target=target.model_dump(mode="json"),
+        runtimes=request.runtime_names(target),
+        plan=vars(request.plan) if request.plan is not None else None,
+        prove=request.prove,
+        calibration=folder_digests(request.calibration) if request.calibration is not None else None,
+    )
