@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hycompile.models.language.heads import Heads, repeat
+from hycompile.models.language.heads import Heads
 from hycompile.models.language.norms import EPSILON
 
 
@@ -34,14 +34,13 @@ class DifferentialHeads(Heads):
         batch, heads, tokens, width = query.shape
         pairs, groups = key.shape[1] // 2, heads // key.shape[1]
         value = torch.cat([value[:, :pairs], value[:, pairs:]], -1)
-        if tokens == 1:
-            # One token: queries of a group become rows, and no key is copied.
-            query = query.reshape(batch, 2 * pairs, groups, width)
-        else:
-            key, value = repeat(key, groups), repeat(value, groups)
+        # Queries of a group of heads become rows beside each other, and no key is copied.
+        query = query.reshape(batch, 2 * pairs, groups * tokens, width)
         scores = (query * self.scale) @ key.transpose(-2, -1)
         # A small mask is filled and added: filling the scores of every head costs runtimes more than the softmax.
         hidden = torch.zeros_like(seen, dtype=scores.dtype).masked_fill(~seen, -math.inf)
+        if tokens > 1:
+            hidden = torch.cat([hidden] * groups, -2)
         attention = (scores + hidden).softmax(-1)
         half = attention.shape[1] // 2
         y = (attention[:, :half] - self._share() * attention[:, half:]) @ value
