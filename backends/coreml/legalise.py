@@ -12,7 +12,14 @@ from torch.utils import _pytree as pytree
 from hycompile.attributes import put_tensor, state_writes, tensor_at
 from hycompile.backends.coreml.attention import take_in_swaps
 from hycompile.backends.coreml.rms_norm import expand_rms_norm
-from hycompile.backends.coreml.types import bound_integers, divide_integers, gather_integers, name_logic, replace
+from hycompile.backends.coreml.types import (
+    bound_integers,
+    divide_integers,
+    gather_integers,
+    name_logic,
+    replace,
+    type_zeros,
+)
 from hycompile.builder import Builder, Value
 from hycompile.program import Method
 from hycompile.ranks import rank, reduce_ranks
@@ -33,6 +40,7 @@ def legalise(method: Method) -> dict[str, int]:
         "divide_integers": divide_integers(module),
         "name_logic": name_logic(module),
         "gather_integers": gather_integers(module),
+        "type_zeros": type_zeros(module),
         "matrix_operands": matrix_operands(module),
         "reduce_ranks": reduce_ranks(module, MAX_RANK),
         "separate_outputs": separate_outputs(module),

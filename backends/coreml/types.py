@@ -81,3 +81,17 @@ def _is_boolean(node: Node) -> bool:
 
 def _value(argument: object) -> object:
     return Value(argument) if isinstance(argument, Node) else argument
+
+
+def type_zeros(module: GraphModule) -> int:
+    """zeros_like(x) of another type than x = zeros of that shape and type. coremltools 9.0 keeps the type of x."""
+    found = [
+        node
+        for node in module.graph.nodes
+        if is_call(node, "aten.zeros_like") and node.meta["val"].dtype != node.all_input_nodes[0].meta["val"].dtype
+    ]
+    for node in found:
+        value = node.meta["val"]
+        zeros = Builder(module, node, "zeros").call("aten.zeros", list(value.shape), dtype=value.dtype)
+        replace(module, node, zeros)
+    return len(found)

@@ -38,7 +38,7 @@ class DifferentialHeads(Heads):
         query = query.reshape(batch, 2 * pairs, groups * tokens, width)
         scores = (query * self.scale) @ key.transpose(-2, -1)
         # A small mask is filled and added: filling the scores of every head costs runtimes more than the softmax.
-        hidden = torch.zeros_like(seen, dtype=scores.dtype).masked_fill(~seen, -math.inf)
+        hidden = scores.new_zeros(seen.shape).masked_fill(~seen, -math.inf)
         if tokens > 1:
             hidden = torch.cat([hidden] * groups, -2)
         attention = (scores + hidden).softmax(-1)

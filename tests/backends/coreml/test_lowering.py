@@ -106,6 +106,19 @@ def test_reciprocals_of_small_values(lower_coreml: Lower) -> None:
     assert (computed * x - 1).abs().max() < 1e-6
 
 
+def test_zeros_of_another_type(lower_coreml: Lower) -> None:
+    """coremltools makes them of the type of what they are like, here logic, and -inf becomes true."""
+
+    class Mask(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen = x > 0
+            return x + torch.zeros_like(seen, dtype=x.dtype).masked_fill(~seen, -5.0)
+
+    x = torch.tensor([[1.0, -2.0, 3.0]])
+    program = hy.capture(Mask().eval(), (x,))
+    assert Coreml().open(lower_coreml(program)).run((x,))[0].tolist() == [[1.0, -7.0, 3.0]]
+
+
 def test_half_program_keeps_its_interface(hybrid: Program, lower_coreml: Lower) -> None:
     half = hybrid.to(torch.float16)
     artifact = lower_coreml(half, precision="fp16")
