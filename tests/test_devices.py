@@ -96,7 +96,7 @@ def test_user_folder_adds_and_replaces(no_user_devices: Path) -> None:
         (MINIMAL.replace("reference", "refrence"), ["'sources.0.refrence'", "did you mean 'reference'?"]),
         (MINIMAL.replace('["onnx"]', '["onx"]'), ["'runtimes' = 'onx'", "did you mean 'onnx'?"]),
         (MINIMAL + "[tvm]\ncores = 0", ["'tvm.cores' = 0", "greater than or equal to 1"]),
-        (MINIMAL + 'precision = "fp8"', ["'fp8'", "'fp32' or 'fp16'"]),
+        (MINIMAL + 'precision = "fp8"', ["'fp8'", "'fp32', 'fp16' or 'int8'"]),
         (MINIMAL.replace('triple = "aarch64-linux-gnu"', ""), ["'triple'", "missing"]),
         (MINIMAL + "[tvm", ["cannot be read"]),
     ],
