@@ -34,18 +34,24 @@ class DifferentialHeads(Heads):
         batch, heads, tokens, width = query.shape
         pairs, groups = key.shape[1] // 2, heads // key.shape[1]
         value = torch.cat([value[:, :pairs], value[:, pairs:]], -1)
-        # Queries of a group of heads become rows beside each other, and no key is copied.
-        query = query.reshape(batch, 2 * pairs, groups * tokens, width)
-        scores = (query * self.scale) @ key.transpose(-2, -1)
+        query = query * self.scale
+        if tokens == 1:
+            # Queries of a group of heads become rows beside each other, and no key is copied.
+            queries = (query.reshape(batch, 2 * pairs, groups, width),)
+        else:
+            # A product for each query of a group: no key is copied, and rows stay tokens, so that slices can sink.
+            queries = query.unflatten(1, (2 * pairs, groups)).unbind(2)
         # A small mask is filled and added: filling the scores of every head costs runtimes more than the softmax.
-        hidden = scores.new_zeros(seen.shape).masked_fill(~seen, -math.inf)
-        if tokens > 1:
-            hidden = torch.cat([hidden] * groups, -2)
-        attention = (scores + hidden).softmax(-1)
+        hidden = torch.zeros_like(seen, dtype=query.dtype).masked_fill(~seen, -math.inf)
+        y = torch.stack([self._attend(part, key, value, hidden) for part in queries], 2)
+        return y.reshape(batch, heads // 2, tokens, -1).transpose(1, 2).flatten(2)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor) -> Tensor:
+        """For one query of each group: [batch, pairs, rows, 2 x head width]."""
+        attention = (query @ key.transpose(-2, -1) + hidden).softmax(-1)
         half = attention.shape[1] // 2
         y = (attention[:, :half] - self._share() * attention[:, half:]) @ value
-        y = self.norm(y) * (1 - self.start)
-        return y.reshape(batch, heads // 2, tokens, 2 * width).transpose(1, 2).flatten(2)
+        return self.norm(y) * (1 - self.start)
 
     def _share(self) -> Tensor:
         first, second = (self.lambda_q * self.lambda_k).sum(-1).exp().unbind()

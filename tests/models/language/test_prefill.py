@@ -28,6 +28,15 @@ def compiled(program: Program) -> dict[str, Method]:
     return lowered.methods
 
 
+def test_the_cut_leaves_no_layer_behind_the_shared_cache_but_its_last_row() -> None:
+    """Of 8 blocks 5 fill the memory and the cache; these and keys and values of the fifth are all that see a prompt."""
+    program, plan = on_meta("sambay-tiny", 64), PLANS["sambay-tiny"]
+    head = plan.width * plan.vocabulary
+    before = macs(program.methods["prefill"].graph)["linear"] - 64 * head
+    after = macs(compiled(program)["prefill"].graph)["linear"] - head
+    assert 0.7 < after / before < 0.75
+
+
 @pytest.mark.slow
 def test_the_cut_leaves_57_percent_of_the_linears_of_phi_4_mini_flash() -> None:
     """Of those in layers: the head, which would be computed for every token, is not counted."""
