@@ -15,8 +15,8 @@ from torch.utils import _pytree as pytree
 from hycompile.attributes import put_tensor, storage_key, tensor_at
 from hycompile.fake import fake_mode, infer
 from hycompile.program import Method, Program, Step
-from hycompile.quantisation.nodes import is_dequantise, is_quantise, is_scale
-from hycompile.schema import overload, parameters
+from hycompile.quantisation.nodes import CHOOSE_ROWS, DEQUANTISE, DEQUANTISE_CHANNELS, is_quantise, is_scale
+from hycompile.schema import is_call, overload, parameters
 
 
 def to_dtype(program: Program, dtype: torch.dtype) -> Program:
@@ -70,10 +70,12 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
 
 
 def _convert_rounding(module: GraphModule, node: Node, dtype: torch.dtype, mode: FakeTensorMode) -> None:
-    """Quantise nodes take float32, and dequantise nodes give ``dtype``."""
-    if is_dequantise(node):
+    """Quantise nodes take float32, and dequantise nodes give ``dtype``: those of groups and rows name it always."""
+    if is_call(node, DEQUANTISE, DEQUANTISE_CHANNELS):
         node.kwargs = {**node.kwargs, "out_dtype": dtype}
-    elif is_quantise(node) and node.all_input_nodes[0].meta["val"].dtype != torch.float32:
+    elif (is_quantise(node) or is_call(node, CHOOSE_ROWS)) and node.all_input_nodes[0].meta[
+        "val"
+    ].dtype != torch.float32:
         given = node.all_input_nodes[0]
         with module.graph.inserting_before(node):
             cast = module.graph.call_function(overload("aten._to_copy"), (given,), {"dtype": torch.float32})

@@ -13,6 +13,7 @@ from hycompile.backends.executorch.forms import to_xnnpack_forms
 from hycompile.backends.executorch.group_norm import expand_group_norm
 from hycompile.backends.executorch.partitioners import state_names
 from hycompile.backends.executorch.quantised import keep_in_float, repeat_dequantise
+from hycompile.backends.executorch.rows import to_four_bits
 from hycompile.backends.executorch.widen import widen_reductions
 from hycompile.builder import Builder
 from hycompile.program import Program
@@ -43,6 +44,7 @@ def legalise(program: Program, options: ExecutorchOptions) -> None:
     for method in program.methods.values():
         as_int8(method.graph)
     keep_in_float(program)
+    to_four_bits(program)
     repeat_dequantise(program)
 
 

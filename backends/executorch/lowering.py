@@ -15,6 +15,7 @@ from hycompile.backends.executorch.edge import convert, delegate, refusing
 from hycompile.backends.executorch.lean import lean
 from hycompile.backends.executorch.operators import compute_operators
 from hycompile.backends.executorch.partitioners import state_names, takes_over_state
+from hycompile.backends.executorch.rows import refused_weights
 from hycompile.backends.executorch.state import keep_initial_values, refuse_lost_state
 from hycompile.backends.executorch.storage import stored
 from hycompile.backends.executorch.survey import account, without_kernel
@@ -25,7 +26,7 @@ from hycompile.target import Target
 
 def lower(program: Program, target: Target, folder: Path) -> Lowered:
     """Write ``model.pte`` with every method of the program; see :meth:`Executorch.lower`."""
-    _refuse(unbounded_sizes(program))
+    _refuse(unbounded_sizes(program) + refused_weights(program))
     converted = convert(program, target)
     program, edge = converted.program, delegate(converted, target)
     owned = "coreml" in target.executorch.partitioners and takes_over_state(program)

@@ -6,15 +6,16 @@ from torch.fx import GraphModule, Node
 
 from hycompile.attributes import put_tensor, tensor_at
 from hycompile.program import Program
-from hycompile.quantisation.nodes import is_dequantise, is_quantise
+from hycompile.quantisation.nodes import DEQUANTISE_GROUPS, is_dequantise, is_dynamic, is_quantise
 from hycompile.schema import is_call
 
 
 def keep_in_float(program: Program) -> int:
     """Compute layers in float whose result is not rounded, on weights that are; returns how many.
 
-    XNNPACK multiplies whole numbers only where the result becomes whole numbers again. Its partitioner refuses other
-    layers, but takes the operators they are made of, and reads their weights as if they were floats.
+    XNNPACK multiplies whole numbers only where the result becomes whole numbers again, by weights with a scale for each
+    channel at most, or where the range of the input is found at run time. Its partitioner refuses other layers, but
+    takes the operators they are made of, and reads their weights as if they were floats.
     """
     return sum(_keep_in_float(method.graph) for method in program.methods.values())
 
@@ -23,7 +24,8 @@ def repeat_dequantise(program: Program) -> int:
     """Give every reader of rounded values a dequantise node of its own; returns how many were added.
 
     The partitioner takes an operator together with the dequantise nodes before it and the quantise node behind it. A
-    dequantise node that two groups want ties them into a cycle.
+    dequantise node that two groups want ties them into a cycle. The same holds for the nodes that find a range at run
+    time, so that they are repeated, too.
     """
     return sum(_repeat(method.graph) for method in program.methods.values())
 
@@ -31,7 +33,8 @@ def repeat_dequantise(program: Program) -> int:
 def _keep_in_float(module: GraphModule) -> int:
     kept = 0
     for weight in [node for node in module.graph.nodes if is_dequantise(node) and _constant(node)]:
-        layers = [user for user in weight.users if not _rounded(user)]
+        grouped = is_call(weight, DEQUANTISE_GROUPS)
+        layers = [user for user in weight.users if not reads_rows(user) and (grouped or not _rounded(user))]
         if layers:
             known = weight.meta["val"]
             operands = [tensor_at(module, str(x.target)) if isinstance(x, Node) else x for x in weight.args]
@@ -47,6 +50,11 @@ def _keep_in_float(module: GraphModule) -> int:
     module.graph.eliminate_dead_code()
     module.recompile()
     return kept
+
+
+def reads_rows(layer: Node) -> bool:
+    """Whether a layer reads whole numbers whose range is found at run time."""
+    return any(map(is_dynamic, layer.all_input_nodes))
 
 
 def _constant(node: Node) -> bool:
@@ -68,10 +76,20 @@ def _repeat(module: GraphModule) -> int:
             continue
         for user in list(node.users)[1:]:
             with graph.inserting_before(user):
-                own = graph.node_copy(node)
+                own = _copy_rows(node) if is_dynamic(node) else graph.node_copy(node)
             user.replace_input_with(node, own)
             added += 1
     if added:
         graph.lint()
         module.recompile()
     return added
+
+
+def _copy_rows(dequantise: Node) -> Node:
+    """The nodes from the choice of a range to the dequantise node once more, before the place of insertion."""
+    graph = dequantise.graph
+    quantise, scale, zero, *_ = dequantise.all_input_nodes
+    known: dict[Node, Node] = {}
+    for node in (scale.all_input_nodes[0], scale, zero, quantise, dequantise):
+        known[node] = graph.node_copy(node, lambda source: known.get(source, source))
+    return known[dequantise]

@@ -22,6 +22,7 @@ from hycompile.backends.executorch.operators import (
     operator_name,
 )
 from hycompile.backends.executorch.reasons import reason, why_not
+from hycompile.backends.executorch.rows import refused_weights
 from hycompile.program import Program, source_line
 from hycompile.target import Target
 
@@ -73,9 +74,9 @@ def survey(program: Program, target: Target) -> list[Obstacle]:
     The graph is converted to edge dialect and shown to the partitioners exactly as ``lower`` does, but nothing is
     compiled. A lowering of the same program that follows takes the conversion over.
     """
-    sizes = unbounded_sizes(program)
-    if sizes:
-        return sizes
+    refused = unbounded_sizes(program) + refused_weights(program)
+    if refused:
+        return refused
     converted = convert_ahead(program, target)
     outside: list[Node] = []
     with why_not():

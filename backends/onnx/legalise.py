@@ -6,6 +6,7 @@ from typing import Any
 
 from torch.fx import GraphModule, Node
 
+from hycompile.backends.onnx.groups import multiply_groups
 from hycompile.fake import fake_mode, infer
 from hycompile.quantisation.int8 import as_int8
 from hycompile.schema import bind, is_call, overload
@@ -15,7 +16,11 @@ ATTENTION = "aten.scaled_dot_product_attention"
 
 def legalise(module: GraphModule) -> dict[str, int]:
     """Apply every rewrite of this file in place; returns the hits of those that hit, by name."""
-    hits = {"attention_to_rank_four": attention_to_rank_four(module), "as_int8": as_int8(module)}
+    hits = {
+        "attention_to_rank_four": attention_to_rank_four(module),
+        "multiply_groups": multiply_groups(module),
+        "as_int8": as_int8(module),
+    }
     return {name: count for name, count in hits.items() if count}
 
 

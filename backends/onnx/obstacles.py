@@ -14,6 +14,7 @@ from torch.fx import Graph, Node
 from torch.utils import _pytree as pytree
 
 from hycompile.backend import Obstacle
+from hycompile.backends.onnx.groups import rows_refusal
 from hycompile.backends.onnx.legalise import ATTENTION, attention_refusal, legalise
 from hycompile.backends.onnx.opset import NATIVE
 from hycompile.capture import export
@@ -34,7 +35,8 @@ def find_obstacles(program: Program, opset: int) -> list[Obstacle]:
         module = method.copy().graph
         legalise(module)
         for node in module.graph.nodes:
-            reason = attention_refusal(node) if is_call(node, ATTENTION) else translations.refusal(node)
+            refusal = attention_refusal if is_call(node, ATTENTION) else translations.refusal
+            reason = rows_refusal(node) or refusal(node)
             if reason is not None:
                 found[operator_name(node), reason, source_line(node)] += 1
     return [Obstacle(name, count, reason, _WAY_OUT, where) for (name, reason, where), count in found.items()]

@@ -7,7 +7,7 @@ from collections import Counter
 from torch.fx import Node
 
 from hycompile.program import Program
-from hycompile.quantisation.nodes import FUSED, MOVES, is_dequantise, is_layer, is_quantise
+from hycompile.quantisation.nodes import FUSED, MOVES, is_dequantise, is_dynamic, is_layer, is_quantise
 from hycompile.schema import is_call, operator_name
 
 
@@ -47,9 +47,14 @@ def _read_by_float(node: Node) -> list[str]:
         user = pending.pop()
         if is_call(user, *MOVES):
             pending += user.users
-        elif not is_quantise(user) and not _on_whole_numbers(user):
+        elif not is_quantise(user) and not _takes_whole_numbers(user):
             readers.append(user)
     return [f"dequantise: {_name(reader)} reads floats" for reader in dict.fromkeys(readers)]
+
+
+def _takes_whole_numbers(node: Node) -> bool:
+    """Whether a layer reads whole numbers; one whose input's range is found at run time gives floats itself."""
+    return _on_whole_numbers(node) or (is_layer(node) and any(map(is_dynamic, node.all_input_nodes)))
 
 
 def _on_whole_numbers(node: Node) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch.fx import GraphModule, Node
 
 from hycompile.builder import Builder, Value
-from hycompile.quantisation.nodes import is_dequantise, is_quantise
+from hycompile.quantisation.nodes import DEQUANTISE_GROUPS, is_dequantise, is_quantise
 from hycompile.rewrite import erase_dead
 from hycompile.schema import bind, is_call
 
@@ -16,11 +16,12 @@ def as_int8(module: GraphModule) -> int:
     """Let every node use the whole range of int8, in place, and compute the same; returns how many values it clamps.
 
     Runtimes know the range of the type, and exporters drop a narrower one without a word. A value that is rounded to
-    fewer numbers is clamped to what these stand for, which for 8 bits the type does by itself.
+    fewer numbers is clamped to what these stand for, which for 8 bits the type does by itself. Weights in groups are
+    left alone: runtimes have these in the bits they are of.
     """
     clamped = 0
     for node in list(module.graph.nodes):
-        if not (is_quantise(node) or is_dequantise(node)):
+        if not (is_quantise(node) or is_dequantise(node)) or is_call(node, DEQUANTISE_GROUPS):
             continue
         numbers, build = bind(node), Builder(module, node, "narrow")
         if (numbers["quant_min"], numbers["quant_max"]) == (LOW, HIGH):

@@ -11,6 +11,11 @@ from hycompile.schema import is_call
 QUANTISE = "quantized_decomposed.quantize_per_tensor"
 DEQUANTISE = "quantized_decomposed.dequantize_per_tensor"
 DEQUANTISE_CHANNELS = "quantized_decomposed.dequantize_per_channel"
+DEQUANTISE_GROUPS = "quantized_decomposed.dequantize_per_channel_group"
+# Ranges found at run time, one for each row along the last axis.
+CHOOSE_ROWS = "quantized_decomposed.choose_qparams_per_token_asymmetric"
+QUANTISE_ROWS = "quantized_decomposed.quantize_per_token"
+DEQUANTISE_ROWS = "quantized_decomposed.dequantize_per_token"
 # Runtimes compute these together with the layer before them, so that the sum itself is never rounded.
 FUSED = ("aten.relu", "aten.relu6", "aten.hardtanh")
 PRODUCTS = ("aten.matmul", "aten.bmm", "aten.mm")
@@ -24,12 +29,17 @@ MOVES = (
 
 def is_quantise(node: object) -> bool:
     """Whether a node rounds floats to whole numbers."""
-    return is_call(node, QUANTISE)
+    return is_call(node, QUANTISE, QUANTISE_ROWS)
 
 
 def is_dequantise(node: object) -> bool:
     """Whether a node makes floats of whole numbers."""
-    return is_call(node, DEQUANTISE, DEQUANTISE_CHANNELS)
+    return is_call(node, DEQUANTISE, DEQUANTISE_CHANNELS, DEQUANTISE_GROUPS, DEQUANTISE_ROWS)
+
+
+def is_dynamic(node: object) -> bool:
+    """Whether a node makes floats of whole numbers whose range was found at run time."""
+    return is_call(node, DEQUANTISE_ROWS)
 
 
 def is_layer(node: Node) -> bool:
@@ -42,7 +52,8 @@ def is_layer(node: Node) -> bool:
 
 def is_scale(node: Node) -> bool:
     """Whether a constant is nothing but scales of weights: they stay in float32, whatever the Program computes in."""
-    return bool(node.users) and all(is_call(user, DEQUANTISE_CHANNELS) and user.args[1] is node for user in node.users)
+    operators = (DEQUANTISE_CHANNELS, DEQUANTISE_GROUPS)
+    return bool(node.users) and all(is_call(user, *operators) and user.args[1] is node for user in node.users)
 
 
 def is_quantised(program: Program) -> bool:

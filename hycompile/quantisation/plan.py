@@ -17,6 +17,9 @@ class _Strict(BaseModel):
 class QuantisedValue(_Strict):
     """One value on a grid: ``scale * (q - zero_point)`` with whole ``q`` from ``low`` to ``high``.
 
+    A dynamic one has the range of what comes: each row along the last axis (a token) gets its own scale and zero point
+    as it is computed, asymmetric and of 8 bits, as XNNPACK's qd8 and torch's ``choose_qparams_per_token_asymmetric``.
+
     Args:
         method: of the Program.
         node: the node of the float graph whose value it is; a weight has the name of its tensor.
@@ -25,8 +28,11 @@ class QuantisedValue(_Strict):
         symmetric: the zero point is 0, and the grid as long below as above it.
         axis: a scale for each index along this axis; None for one scale.
         observer: what chose the range.
-        scale: as float32 holds them, one or one per channel.
-        zero_point: within the grid, since every range holds 0.
+        scale: as float32 holds them: one, one per channel, or one per group, group by group along each channel; those
+            of groups are bfloat16 numbers, as runtimes store them. None for a dynamic value.
+        zero_point: within the grid, since every range holds 0; as many as scales.
+        group: of a weight [out, in] with ``axis`` 0: a scale for each so many values along the inputs.
+        dynamic: the range is found at run time.
     """
 
     method: str
@@ -36,8 +42,10 @@ class QuantisedValue(_Strict):
     symmetric: bool
     axis: int | None
     observer: str
-    scale: tuple[float, ...] = Field(min_length=1)
-    zero_point: tuple[int, ...] = Field(min_length=1)
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    group: int | None = Field(default=None, ge=2)
+    dynamic: bool = False
 
     @property
     def low(self) -> int:
@@ -49,7 +57,12 @@ class QuantisedValue(_Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if len(self.scale) != len(self.zero_point) or (self.axis is None and len(self.scale) != 1):
+        if self.group is not None and (self.role != "weight" or self.axis != 0):
+            raise ValueError(f"{self.node}: groups are those of a weight's output channels, its axis 0")
+        if self.dynamic and (self.role, self.bits, self.symmetric, self.axis) != ("activation", 8, False, None):
+            raise ValueError(f"{self.node}: a dynamic value is an activation of 8 bits, asymmetric, without an axis")
+        fits = bool(self.scale) if self.axis is not None else len(self.scale) == (not self.dynamic)
+        if len(self.scale) != len(self.zero_point) or not fits:
             raise ValueError(f"{self.node}: {len(self.scale)} scales, {len(self.zero_point)} zero points")
         if not all(scale > 0 for scale in self.scale):
             raise ValueError(f"{self.node}: a scale that is not positive")
@@ -117,6 +130,9 @@ class QuantPlan(_Strict):
         return next((value for value in self.values if (value.method, value.node) == (method, node)), None)
 
     def summary(self) -> dict[str, int]:
-        """Counts for reports: ``weights of 8 bits``, ``layers in float``."""
-        counts = Counter(f"{value.role}s of {value.bits} bits" for value in self.values)
+        """Counts for reports: ``weights of 8 bits``, ``dynamic activations of 8 bits``, ``layers in float``."""
+        counts = Counter(
+            f"{'dynamic ' * value.dynamic}{value.role}s of {value.bits} bits{' in groups' * (value.group is not None)}"
+            for value in self.values
+        )
         return dict(counts) | {"layers in float": len(self.kept)}

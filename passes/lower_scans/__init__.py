@@ -10,6 +10,7 @@ from hycompile.inline import Inliner
 from hycompile.passes.lower_scans.forms import CACHES, FORMS, OPERATORS, Wishes, choose
 from hycompile.pipeline import Check, Pass
 from hycompile.program import Program, source_line
+from hycompile.quantisation.state_path import mark_state_path
 from hycompile.reports import Refusal, RuleReport
 from hycompile.rewrite import Refused
 from hycompile.schema import is_call
@@ -55,6 +56,8 @@ class LowerScans(Pass):
         wishes = Wishes(self.form, self.chunk or None, self.block or None, self.cache)
         for method in program.methods.values():
             module, before = method.graph, report.hits
+            # What they decide by is not seen in plain operators, and whoever quantises asks for it.
+            mark_state_path(module)
             for node in [node for node in module.graph.nodes if is_call(node, f"hycompile.{operator}")]:
                 try:
                     form = choose(node, operator, wishes)

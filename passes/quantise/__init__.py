@@ -11,13 +11,15 @@ from hycompile.errors import ParityError, PassError
 from hycompile.passes.quantise.grid import Grid
 from hycompile.passes.quantise.insert import Inserter
 from hycompile.passes.quantise.layers import Survey, survey
+from hycompile.passes.quantise.linears import restrict
 from hycompile.passes.quantise.make_plan import Scheme, make_plan
 from hycompile.passes.quantise.observers import OBSERVERS
 from hycompile.pipeline import Check, Pass
-from hycompile.program import Program, source_line
+from hycompile.program import Method, Program, source_line
 from hycompile.quantisation.measure import compare_layers
 from hycompile.quantisation.nodes import is_quantised
 from hycompile.quantisation.plan import Comparison
+from hycompile.quantisation.state_path import mark_state_path
 from hycompile.reports import Refusal, RuleReport
 
 __all__ = ["Quantise"]
@@ -32,9 +34,12 @@ class Quantise(Pass):
 
     ``bits`` of weights, ``activation_bits`` of values between layers (0 leaves them in float), 2 to 8. ``observer``
     chooses ranges of activations, ``weight_observer`` those of weights: ``minmax``, ``percentile`` or ``mse``.
-    ``weights`` have a scale for each output ``channel`` or for the ``tensor``, and are symmetric; ``activations`` are
-    ``asymmetric`` or ``symmetric``. ``products`` rounds matrix products of two values, too; ``outputs=false`` rounds
-    inputs only. ``min_sqnr`` is the budget: the signal-to-noise ratio of the outputs on the calibration set, in dB.
+    ``weights`` have a scale for each output ``channel`` or for the ``tensor``, and are symmetric; ``group`` gives
+    linears one for so many inputs of a channel, or the largest share of these that divides it. ``activations`` are
+    ``asymmetric``, ``symmetric``, or ``dynamic``: of linears alone, each row of whose input (a token) has a range of
+    its own, found at run time. ``state`` rounds the layers that decide over a recurrence's state, too. ``products``
+    rounds matrix products of two values, too; ``outputs=false`` rounds inputs only. ``min_sqnr`` is the budget: the
+    signal-to-noise ratio of the outputs on the calibration set, in dB.
     """
 
     name: ClassVar[str] = "quantise"
@@ -45,7 +50,9 @@ class Quantise(Pass):
     observer: str = "minmax"
     weight_observer: str = "minmax"
     weights: str = "channel"
+    group: int = 0
     activations: str = "asymmetric"
+    state: bool = False
     products: bool = False
     outputs: bool = True
     min_sqnr: float = 10.0
@@ -58,8 +65,12 @@ class Quantise(Pass):
                 raise ValueError(f"no observer {name!r}; one of {', '.join(OBSERVERS)}")
         if self.weights not in ("channel", "tensor"):
             raise ValueError(f"weights by {self.weights!r}; channel or tensor")
-        if self.activations not in ("asymmetric", "symmetric"):
-            raise ValueError(f"activations {self.activations!r}; asymmetric or symmetric")
+        if self.activations not in ("asymmetric", "symmetric", "dynamic"):
+            raise ValueError(f"activations {self.activations!r}; asymmetric, symmetric or dynamic")
+        if self.activations == "dynamic" and self.activation_bits != 8:
+            raise ValueError(f"dynamic activations of {self.activation_bits} bits; runtimes have those of 8")
+        if self.group and (self.group < 16 or self.group & (self.group - 1) or self.weights != "channel"):
+            raise ValueError(f"group {self.group} of weights by {self.weights}; 16, 32, 64, ... by channel")
 
     def run(self, program: Program, check: Check) -> list[RuleReport]:
         report, start = RuleReport("quantise_layers"), time.perf_counter()
@@ -74,7 +85,7 @@ class Quantise(Pass):
                 "give --calibration DIR, or hy.quantise(program, calibration=[...])",
             )
         surveys = {
-            name: survey(method, products=self.products, outputs=self.outputs)
+            name: self._restricted(method, survey(method, products=self.products, outputs=self.outputs))
             for name, method in program.methods.items()
         }
         plan = make_plan(program, surveys, self._weights(), self._activations())
@@ -94,12 +105,19 @@ class Quantise(Pass):
         return [report]
 
     def _weights(self) -> Scheme:
-        return Scheme(Grid(self.bits, symmetric=True), self.weight_observer, channels=self.weights == "channel")
+        grid = Grid(self.bits, symmetric=True)
+        return Scheme(grid, self.weight_observer, channels=self.weights == "channel", group=self.group)
+
+    def _restricted(self, method: Method, found: Survey) -> Survey:
+        mark_state_path(method.graph)
+        dynamic = self.activations == "dynamic"
+        return restrict(method, found, dynamic=dynamic, group=self.group, state=self.state)
 
     def _activations(self) -> Scheme | None:
         if not self.activation_bits:
             return None
-        return Scheme(Grid(self.activation_bits, symmetric=self.activations == "symmetric"), self.observer)
+        grid = Grid(self.activation_bits, symmetric=self.activations == "symmetric")
+        return Scheme(grid, self.observer, dynamic=self.activations == "dynamic")
 
     def _hold(self, found: Comparison) -> None:
         """Raise unless the outputs on the calibration set are as near to the float model's as ``min_sqnr`` asks."""

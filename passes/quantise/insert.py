@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import getitem
 from typing import Any
 
 import torch
@@ -13,7 +15,15 @@ from hycompile.fake import fake_mode, infer
 from hycompile.passes.quantise.grid import Grid
 from hycompile.passes.quantise.layers import Layer, points
 from hycompile.program import Method
-from hycompile.quantisation.nodes import DEQUANTISE, DEQUANTISE_CHANNELS, QUANTISE
+from hycompile.quantisation.nodes import (
+    CHOOSE_ROWS,
+    DEQUANTISE,
+    DEQUANTISE_CHANNELS,
+    DEQUANTISE_GROUPS,
+    DEQUANTISE_ROWS,
+    QUANTISE,
+    QUANTISE_ROWS,
+)
 from hycompile.quantisation.plan import QuantisedValue, QuantPlan
 from hycompile.schema import overload
 
@@ -47,7 +57,7 @@ class Inserter:
                     done[key] = writer.weight(layer.weight, value, whole, layer.node)
                 layer.node.replace_input_with(layer.weight, done[key])
                 given = self._values.get((name, layer.inputs[0].name))
-                if layer.bias is not None and given is not None:
+                if layer.bias is not None and given is not None and given.scale and value.group is None:
                     writer.bias(layer.bias, layer.node, torch.tensor(value.scale) * given.scale[0])
                 if not layer.weight.users:
                     method.graph.graph.erase_node(layer.weight)
@@ -57,19 +67,21 @@ class Inserter:
 
     def _whole(self, module: GraphModule, name: str, value: QuantisedValue) -> Tensor:
         weight = tensor_at(module, name).detach()
-        key = (storage_key(weight), value.axis, value.bits, value.scale)
+        key = (storage_key(weight), value.axis, value.group, value.bits, value.scale)
         if key not in self._weights:
-            scale, point = (
-                along(torch.tensor(numbers), weight, value.axis) for numbers in (value.scale, value.zero_point)
-            )
+            scale, point = (along(torch.tensor(numbers), weight, value) for numbers in (value.scale, value.zero_point))
             grid = Grid(value.bits, value.symmetric)
             self._weights[key] = grid.quantise(weight.float(), scale, point).to(torch.int8)
         return self._weights[key]
 
 
-def along(numbers: Tensor, weight: Tensor, axis: int | None) -> Tensor:
-    """One number per channel, shaped so that it meets the channels of ``weight``."""
-    return numbers if axis is None else numbers.reshape([-1 if at == axis else 1 for at in range(weight.ndim)])
+def along(numbers: Tensor, weight: Tensor, value: QuantisedValue) -> Tensor:
+    """Numbers of a weight's grid, shaped so that each meets the channel or the group it is for."""
+    if value.axis is None:
+        return numbers
+    if value.group is not None:
+        return numbers.reshape(len(weight), -1).repeat_interleave(value.group, 1)
+    return numbers.reshape([-1 if at == value.axis else 1 for at in range(weight.ndim)])
 
 
 class _Writer:
@@ -81,13 +93,20 @@ class _Writer:
     def round(self, point: Node, value: QuantisedValue, users: list[Node]) -> None:
         """Put a quantise and a dequantise node behind ``point``, for these users of it."""
         dtype: torch.dtype = point.meta["val"].dtype
-        numbers = (value.scale[0], value.zero_point[0], value.low, value.high, torch.int8)
         with self.module.graph.inserting_before(_behind(point)):
             given = point
             if dtype != torch.float32:
                 given = self._node("aten._to_copy", (point,), point, {"dtype": torch.float32})
-            whole = self._node(QUANTISE, (given, *numbers), point)
-            rounded = self._node(DEQUANTISE, (whole, *numbers), point, _out(dtype))
+            if value.dynamic:
+                chosen = self._node(CHOOSE_ROWS, (given, torch.int8), point)
+                scale, zero = (self._node(getitem, (chosen, index), point) for index in range(2))
+                numbers = (scale, zero, value.low, value.high, torch.int8)
+                whole = self._node(QUANTISE_ROWS, (given, *numbers), point)
+                rounded = self._node(DEQUANTISE_ROWS, (whole, *numbers, dtype), point)
+            else:
+                numbers = (value.scale[0], value.zero_point[0], value.low, value.high, torch.int8)
+                whole = self._node(QUANTISE, (given, *numbers), point)
+                rounded = self._node(DEQUANTISE, (whole, *numbers), point, _out(dtype))
         self.made += 2
         for user in users:
             user.replace_input_with(point, rounded)
@@ -98,17 +117,22 @@ class _Writer:
         stored = self._constant(f"{weight.target}_int8", whole, weight)
         numbers = (value.low, value.high, torch.int8)
         scale, point = torch.tensor(value.scale), torch.tensor(value.zero_point)
-        if value.axis is not None:
+        if value.group is not None:
+            scale, point = (each.reshape(len(whole), -1) for each in (scale, point))
+        keywords = _out(dtype)
+        if value.axis is None:
+            operator, arguments = DEQUANTISE, (stored, value.scale[0], value.zero_point[0], *numbers)
+        else:
             channels = (
                 self._constant(f"{weight.target}_scale", scale, weight),
                 self._constant(f"{weight.target}_zero_point", point, weight),
             )
-            arguments = (stored, *channels, value.axis, *numbers)
-        else:
-            arguments = (stored, value.scale[0], value.zero_point[0], *numbers)
+            operator, arguments = DEQUANTISE_CHANNELS, (stored, *channels, value.axis, *numbers)
+            if value.group is not None:
+                operator, arguments = DEQUANTISE_GROUPS, (stored, *channels, *numbers, value.group, dtype)
+                keywords = {}
         with self.module.graph.inserting_before(before):
-            operator = DEQUANTISE if value.axis is None else DEQUANTISE_CHANNELS
-            made = self._node(operator, arguments, before, _out(dtype))
+            made = self._node(operator, arguments, before, keywords)
         self.made += 1
         return made
 
@@ -122,9 +146,14 @@ class _Writer:
             self.module.graph.erase_node(bias)
 
     def _node(
-        self, operator: str, arguments: tuple[Any, ...], like: Node, keywords: dict[str, Any] | None = None
+        self,
+        operator: str | Callable[..., Any],
+        arguments: tuple[Any, ...],
+        like: Node,
+        keywords: dict[str, Any] | None = None,
     ) -> Node:
-        node = self.module.graph.call_function(overload(operator), arguments, keywords or {})
+        target = overload(operator) if isinstance(operator, str) else operator
+        node = self.module.graph.call_function(target, arguments, keywords or {})
         for key in ("stack_trace", "nn_module_stack"):
             if key in like.meta:
                 node.meta[key] = like.meta[key]

@@ -51,7 +51,7 @@ def test_products_are_rounded_only_if_asked_for() -> None:
         ("quantise{activation_bits=1}", "2 to 8"),
         ("quantise{observer=median}", "no observer 'median'; one of minmax"),
         ("quantise{weights=group}", "channel or tensor"),
-        ("quantise{activations=both}", "asymmetric or symmetric"),
+        ("quantise{activations=both}", "asymmetric, symmetric or dynamic"),
     ],
 )
 def test_options(text: str, told: str) -> None:

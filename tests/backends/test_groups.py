@@ -1,0 +1,115 @@
+"""Artifacts of linears with weights in groups or inputs whose ranges are found at run time, held to the simulation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import hycompile as hy
+from hycompile.artifact import Artifact
+from hycompile.backends.onnx.groups import pack
+from hycompile.cache import Cache
+from hycompile.device import open_session
+from hycompile.errors import Unsupported
+from hycompile.program import Program
+from hycompile.quantisation.prove import QuantisedProof, prove_quantised, require_simulation
+from tests.passes.quantise.test_linears import mixer, samples
+from tests.support import captured
+
+DYNAMIC = "activations=dynamic"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return Cache(tmp_path_factory.mktemp("groups"))
+
+
+def _quantised(options: str) -> Program:
+    return hy.quantise(mixer(), samples(), f"lower-scans,quantise{{{options},min_sqnr=0.0}}")[0]
+
+
+def _proved(program: Program, runtime: str, cache: Cache) -> tuple[Artifact, QuantisedProof]:
+    artifact = hy.lower(program, "host", runtime, cache=cache)
+    proof = prove_quantised(open_session(artifact), program, mixer())
+    require_simulation(runtime, proof, "")
+    return artifact, proof
+
+
+@pytest.mark.parametrize("options", [f"bits=4,group=32,{DYNAMIC}", f"bits=4,{DYNAMIC}", DYNAMIC])
+def test_executorch_multiplies_rows_by_weights_of_4_and_8_bits(options: str, cache: Cache) -> None:
+    artifact, proof = _proved(_quantised(options), "executorch", cache)
+    assert proof.artifact.output_sqnr > 40
+    facts: Any = artifact.manifest.facts
+    assert not any("quant" in name for name in facts["outside"])
+
+
+def test_executorch_stores_four_bits(cache: Cache) -> None:
+    sizes = [
+        hy.lower(_quantised(options), "host", "executorch", cache=cache).size_bytes
+        for options in (f"bits=4,{DYNAMIC}", DYNAMIC)
+    ]
+    weights = 128 * 96 + 96 * 64 + 40 * 96
+    assert sizes[1] - sizes[0] == pytest.approx(weights / 2, rel=0.1)
+
+
+def test_executorch_computes_groups_beside_known_ranges_in_float(cache: Cache) -> None:
+    _, proof = _proved(_quantised("bits=4,group=32"), "executorch", cache)
+    assert proof.artifact.output_sqnr > 40
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (f"bits=8,group=32,{DYNAMIC}", "weights in groups in 4 bits only"),
+        (f"bits=4,group=16,{DYNAMIC}", "groups of multiples of 32, found 16"),
+        (f"weights=tensor,{DYNAMIC}", "weights with a scale for each channel"),
+    ],
+)
+def test_executorch_refuses_weights_that_xnnpack_has_not(options: str, reason: str, cache: Cache) -> None:
+    with pytest.raises(Unsupported, match=reason):
+        hy.lower(_quantised(options), "host", "executorch", cache=cache)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_onnx_multiplies_by_groups(bits: int, cache: Cache) -> None:
+    artifact, proof = _proved(_quantised(f"bits={bits},group=32,activation_bits=0"), "onnx", cache)
+    facts: Any = artifact.manifest.facts
+    assert facts["operators"]["MatMulNBits"] == 3
+    assert proof.artifact.output_sqnr > 60
+
+
+def test_onnx_refuses_ranges_of_rows(cache: Cache) -> None:
+    with pytest.raises(Unsupported, match="one range for all rows at run time"):
+        hy.lower(_quantised(DYNAMIC), "host", "onnx", cache=cache)
+
+
+def test_onnx_numbers_are_packed_low_half_first() -> None:
+    whole = torch.tensor([[-8, 7, 0, 1]], dtype=torch.int8)
+    assert pack(whole, 4, 2).tolist() == [[[0 | 15 << 4], [8 | 9 << 4]]]
+    assert pack(whole, 8, 2).tolist() == [[[120, 135], [128, 129]]]
+
+
+class _Twice(nn.Module):
+    """Two readers of one rounded value, with an operator between them that no delegate takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(64, 32), nn.Linear(64, 32, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.other(x) * torch.cumsum(torch.relu(self.one(x)), -1)
+
+
+def test_executorch_gives_each_reader_its_own_range(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 5, 64)
+    program = captured(_Twice(), x)
+    quantised, _ = hy.quantise(program, [x], f"quantise{{bits=4,group=32,{DYNAMIC},min_sqnr=0.0}}")
+    session = open_session(hy.lower(quantised, "host", "executorch", cache=Cache(tmp_path)))
+    proof = prove_quantised(session, quantised, program)
+    require_simulation("executorch", proof, "")
+    assert proof.artifact.output_sqnr > 40
