@@ -1,0 +1,1 @@
+"""Accuracy of quantised networks on labelled data, beside float."""

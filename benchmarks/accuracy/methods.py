@@ -1,0 +1,54 @@
+"""What is compared: each method is the text of the passes that quantise, with its bits left open."""
+
+from __future__ import annotations
+
+from string import Template
+
+from hycompile.errors import PassError
+
+# Before any method: exact, and what the targets' own pipelines begin with.
+BEFORE = "normalise,reparameterise,fuse-conv-attention"
+
+# $w: bits of weights; $a: bits of the values between layers. What a plan costs is measured here, so nothing is refused.
+METHODS = {
+    "minmax-tensor": "quantise{bits=$w,activation_bits=$a,weights=tensor,min_sqnr=-300.0}",
+    "minmax": "quantise{bits=$w,activation_bits=$a,min_sqnr=-300.0}",
+    "percentile": "quantise{bits=$w,activation_bits=$a,observer=percentile,min_sqnr=-300.0}",
+    "mse": "quantise{bits=$w,activation_bits=$a,observer=mse,weight_observer=mse,min_sqnr=-300.0}",
+}
+# The method of this project, which the goals are about; every other one is a baseline.
+OURS = "qhyvit"
+# Bits of weights and of values.
+SETTINGS = {"W8A8": (8, 8), "W6A6": (6, 6), "W4A8": (4, 8), "W4A4": (4, 4)}
+DEFAULT_SETTINGS = ("W8A8", "W6A6", "W4A8")
+
+
+def setting(weight_bits: int, activation_bits: int) -> str:
+    """The name of a pair of bits."""
+    return f"W{weight_bits}A{activation_bits}"
+
+
+def pipeline(method: str, weight_bits: int, activation_bits: int) -> str:
+    """The passes of a method, exact ones first.
+
+    Args:
+        method: its text, as in ``METHODS``.
+        weight_bits: put in the place of ``$w``.
+        activation_bits: put in the place of ``$a``.
+    """
+    return f"{BEFORE},{Template(method).substitute(w=weight_bits, a=activation_bits)}"
+
+
+def named(extra: list[str]) -> dict[str, str]:
+    """``METHODS``, and those given as ``NAME=TEXT``.
+
+    Raises:
+        PassError: text without a name.
+    """
+    found = dict(METHODS)
+    for text in extra:
+        name, equals, passes = text.partition("=")
+        if not (name and equals and passes) or "{" in name:
+            raise PassError(f"method {text!r}", "has no name", "write NAME=TEXT, as in trial=quantise{bits=$w}")
+        found[name] = passes
+    return found
