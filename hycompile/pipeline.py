@@ -32,13 +32,15 @@ class Pass(ABC):
     """One step of a pipeline. Subclasses are frozen dataclasses whose fields are options: str, int, float or bool.
 
     ``requires`` names passes that must stand earlier in the pipeline. ``budget`` is the relative error a lossy pass
-    declares; None means exact, held to rounding, and infinity that it measures and refuses itself. ``choices`` names
-    options whose values change speed and nothing else, with the values worth measuring (``hycompile tune``).
+    declares; None means exact, held to rounding, and infinity that it measures and refuses itself. ``calibrated`` says
+    that an exact pass reads the calibration set. ``choices`` names options whose values change speed and nothing else,
+    with the values worth measuring (``hycompile tune``).
     """
 
     name: ClassVar[str]
     requires: ClassVar[tuple[str, ...]] = ()
     budget: ClassVar[float | None] = None
+    calibrated: ClassVar[bool] = False
     choices: ClassVar[Mapping[str, tuple[str | int | bool, ...]]] = {}
 
     @abstractmethod
@@ -159,13 +161,14 @@ class Pipeline:
         report, start = PipelineReport(str(self)), time.perf_counter()
         single = _Run(program.copy())
         twin = prove and single.proof is not None and single.proof.dtype == torch.float32
-        double = _twin(program) if twin else None
+        calibrated = any(step.calibrated for step in self.passes)
+        double = _twin(program, calibrated) if twin else None
         for step in self.passes:
             began = time.perf_counter()
             rules = single.apply(step)
             if double is not None and step.budget is not None:
                 # No identity that more digits could prove: what follows is proved against its result.
-                double = _twin(single.program)
+                double = _twin(single.program, calibrated)
             elif double is not None:
                 for mine, theirs in zip(rules, double.apply(step), strict=True):
                     mine.error_fp64 = theirs.error_fp32
@@ -214,5 +217,6 @@ class _Run:
         return rules
 
 
-def _twin(program: Program) -> _Run:
-    return _Run(replace(program, calibration=()).to(torch.float64))
+def _twin(program: Program, calibrated: bool) -> _Run:
+    """A float64 form; its calibration set, which may be large, only for passes that read it."""
+    return _Run((program if calibrated else replace(program, calibration=())).to(torch.float64))

@@ -13,12 +13,15 @@ from hycompile.passes.quantise.observers import Observer
 from hycompile.program import Program
 
 
-def calibrate(program: Program, observers: Mapping[str, Mapping[Node, Observer]]) -> None:
+def calibrate(
+    program: Program, observers: Mapping[str, Mapping[Node, Observer]], axes: Mapping[Node, int] | None = None
+) -> None:
     """Show every calibration step's values to the observers.
 
     Args:
         program: with its calibration steps.
         observers: by method and node.
+        axes: of the channels, for nodes whose channels are rows of their own.
 
     Raises:
         PassError: a value is never reached, or is no finite number.
@@ -36,7 +39,8 @@ def calibrate(program: Program, observers: Mapping[str, Mapping[Node, Observer]]
                 "take the sample out, or correct the model",
             )
         reached.add((method, node))
-        observer.see(value.reshape(1, -1))
+        axis = (axes or {}).get(node)
+        observer.see(value.reshape(1, -1) if axis is None else value.movedim(axis, 0).flatten(1))
 
     for _ in play(program, program.calibration, watch):
         pass
