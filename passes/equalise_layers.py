@@ -27,11 +27,13 @@ _SWEEPS, _NEAR = 50, 0.01
 
 
 class EqualiseLayers(Pass):
-    """W2 f(W1 x + b1) = (W2 diag(s)) f(diag(1/s) (W1 x + b1)) for s > 0 and f homogeneous, such as relu or a pool.
+    """Weights of layers in a row are given the same range, channel by channel.
 
-    ``s = sqrt(r1 / r2)``, with the largest weights ``r1`` of an output channel and ``r2`` of the input channels that
-    read it; behind it both are the same. A layer between two others (a depthwise convolution) is equalised with each in
-    turn until nothing moves by more than 1 %. Meant for ``quantise`` after it, above all for weights with one scale.
+    ``W2 f(W1 x + b1) = (W2 diag(s)) f(diag(1/s) (W1 x + b1))`` for ``s > 0`` and ``f`` homogeneous, such as relu or a
+    pool. ``s = sqrt(r1 / r2)``, with the largest weights ``r1`` of an output channel and ``r2`` of the input channels
+    that read it; behind it both are the same. A layer between two others (a depthwise convolution) is equalised with
+    each in turn until nothing moves by more than 1 %. Meant for ``quantise`` after it, above all for weights with one
+    scale.
 
     Given: a convolution or linear whose every use ends in convolutions or linears, through relu, moves, pools, means,
     selections and products. Refused behind any other activation, at a residual, and for weights with several readers.

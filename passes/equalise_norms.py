@@ -36,11 +36,12 @@ _LEAST = 1e-4
 
 @dataclass(frozen=True)
 class EqualiseNorms(Pass):
-    """N(x) W + b = ((N(x) - m) / f) (diag(f) W) + (b + m W),  with a factor f and a shift m for each channel.
+    """Channels behind a norm are given the same range, and the layers that read them take it back.
 
-    Quantised with one scale, channels behind a norm are then rounded as if each had a scale and a zero point of its
-    own, which no runtime offers: RepQ-ViT. Factors come from the calibration set. ``factors=powers`` allows 1, 2, 4 and
-    8 only, and no shift: FQ-ViT's. ``observer`` chooses ranges: ``minmax``, ``percentile`` or ``mse``. Put it between
+    ``N(x) W + b = ((N(x) - m) / f) (diag(f) W) + (b + m W)``, with a factor ``f`` and a shift ``m`` for each channel.
+    Quantised with one scale, the channels are then rounded as if each had a scale and a zero point of its own, which no
+    runtime offers: RepQ-ViT. Ranges come from the calibration set. ``factors=powers`` allows 1, 2, 4 and 8 only, and no
+    shift: FQ-ViT's. ``observer`` chooses ranges: ``minmax``, ``percentile`` or ``mse``. Put it between
     ``reparameterise``, which folds such factors, and ``quantise``.
 
     Given: a layer, group or RMS norm, all of whose uses end in convolutions or linears. There is no shift for an RMS
