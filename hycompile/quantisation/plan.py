@@ -10,6 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Role = Literal["activation", "weight"]
 
 
+def bounds(bits: int, *, symmetric: bool) -> tuple[int, int]:
+    """The lowest and the highest number of a grid; a symmetric one leaves the lowest of its bits out."""
+    return -(2 ** (bits - 1)) + symmetric, 2 ** (bits - 1) - 1
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,7 +32,7 @@ class QuantisedValue(_Strict):
         bits: of the grid; stored in int8 whatever they are.
         symmetric: the zero point is 0, and the grid as long below as above it.
         axis: a scale for each index along this axis; None for one scale.
-        observer: what chose the range.
+        observer: what chose the range: an observer, or the search that changed its choice.
         scale: as float32 holds them: one, one per channel, or one per group, group by group along each channel; those
             of groups are bfloat16 numbers, as runtimes store them. None for a dynamic value.
         zero_point: within the grid, since every range holds 0; as many as scales.
@@ -49,11 +54,11 @@ class QuantisedValue(_Strict):
 
     @property
     def low(self) -> int:
-        return -(2 ** (self.bits - 1)) + self.symmetric
+        return bounds(self.bits, symmetric=self.symmetric)[0]
 
     @property
     def high(self) -> int:
-        return 2 ** (self.bits - 1) - 1
+        return bounds(self.bits, symmetric=self.symmetric)[1]
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

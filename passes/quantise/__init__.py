@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hycompile.errors import ParityError, PassError
+from hycompile.parity import Proof
 from hycompile.passes.quantise.grid import Grid
 from hycompile.passes.quantise.insert import Inserter
 from hycompile.passes.quantise.layers import Survey, survey
 from hycompile.passes.quantise.linears import restrict
-from hycompile.passes.quantise.make_plan import Scheme, make_plan
+from hycompile.passes.quantise.make_plan import Scheme, make_plan, observe
+from hycompile.passes.quantise.methods import Search, search_for
 from hycompile.passes.quantise.observers import OBSERVERS
 from hycompile.pipeline import Check, Pass
 from hycompile.program import Method, Program, source_line
@@ -34,6 +36,8 @@ class Quantise(Pass):
 
     ``bits`` of weights, ``activation_bits`` of values between layers (0 leaves them in float), 2 to 8. ``observer``
     chooses ranges of activations, ``weight_observer`` those of weights: ``minmax``, ``percentile`` or ``mse``.
+    ``method`` is the search that changes these (``observed``: none); ``without`` names parts of it to leave out, joined
+    by ``+``.
     ``weights`` have a scale for each output ``channel`` or for the ``tensor``, and are symmetric; ``group`` gives
     linears one for so many inputs of a channel, or the largest share of these that divides it. ``activations`` are
     ``asymmetric``, ``symmetric``, or ``dynamic``: of linears alone, each row of whose input (a token) has a range of
@@ -47,6 +51,8 @@ class Quantise(Pass):
     budget: ClassVar[float | None] = math.inf
     bits: int = 8
     activation_bits: int = 8
+    method: str = "observed"
+    without: str = ""
     observer: str = "minmax"
     weight_observer: str = "minmax"
     weights: str = "channel"
@@ -60,6 +66,7 @@ class Quantise(Pass):
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8 or not (self.activation_bits == 0 or 2 <= self.activation_bits <= 8):
             raise ValueError(f"{self.bits} and {self.activation_bits} bits; 2 to 8, or 0 for activations in float")
+        search_for(self.method, self.without)
         for name in (self.observer, self.weight_observer):
             if name not in OBSERVERS:
                 raise ValueError(f"no observer {name!r}; one of {', '.join(OBSERVERS)}")
@@ -84,14 +91,18 @@ class Quantise(Pass):
                 "has no calibration data, and ranges cannot be known without",
                 "give --calibration DIR, or hy.quantise(program, calibration=[...])",
             )
+        search = search_for(self.method, self.without)
+        self._prepare(search, program, report)
+        original = program.copy()
         surveys = {
             name: self._restricted(method, survey(method, products=self.products, outputs=self.outputs))
             for name, method in program.methods.items()
         }
-        plan = make_plan(program, surveys, self._weights(), self._activations())
-        original = program.copy()
+        drafts = observe(program, surveys, self._weights(), self._activations())
+        search.run(program, drafts)
+        plan = make_plan(program, surveys, drafts)
         inserter = Inserter(plan)
-        report.facts = plan.summary()
+        report.facts |= plan.summary()
         nodes = sum(inserter.run(name, method, surveys[name].layers) for name, method in program.methods.items())
         report.facts["quantise and dequantise nodes"] = nodes
         report.hits = sum(len(found.layers) for found in surveys.values())
@@ -118,6 +129,13 @@ class Quantise(Pass):
             return None
         grid = Grid(self.activation_bits, symmetric=self.activations == "symmetric")
         return Scheme(grid, self.observer, dynamic=self.activations == "dynamic")
+
+    def _prepare(self, search: Search, program: Program, report: RuleReport) -> None:
+        """Let the search rewrite the float model; whatever it changes there is proved as any exact rewrite."""
+        proof = Proof(program) if type(search).prepare is not Search.prepare else None
+        if proof is not None and (changed := search.prepare(program)):
+            proof.check(program, f"pass {self}, before it rounds")
+            report.facts["exact rewrites before"] = changed
 
     def _hold(self, found: Comparison) -> None:
         """Raise unless the outputs on the calibration set are as near to the float model's as ``min_sqnr`` asks."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hycompile.quantisation.plan import bounds
+
 # The smallest scale: what torch's own quantisation takes. Channels of smaller weights round to zero.
 _SMALLEST = torch.finfo(torch.float32).eps
 
@@ -20,11 +22,11 @@ class Grid:
 
     @property
     def low(self) -> int:
-        return -(2 ** (self.bits - 1)) + self.symmetric
+        return bounds(self.bits, symmetric=self.symmetric)[0]
 
     @property
     def high(self) -> int:
-        return 2 ** (self.bits - 1) - 1
+        return bounds(self.bits, symmetric=self.symmetric)[1]
 
     def parameters(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Scales (float32) and zero points (int64) of ranges, element by element.

@@ -14,6 +14,7 @@ from hycompile.attributes import put_tensor, storage_key, tensor_at
 from hycompile.fake import fake_mode, infer
 from hycompile.passes.quantise.grid import Grid
 from hycompile.passes.quantise.layers import Layer, points
+from hycompile.passes.quantise.ranges import along
 from hycompile.program import Method
 from hycompile.quantisation.nodes import (
     CHOOSE_ROWS,
@@ -69,19 +70,13 @@ class Inserter:
         weight = tensor_at(module, name).detach()
         key = (storage_key(weight), value.axis, value.group, value.bits, value.scale)
         if key not in self._weights:
-            scale, point = (along(torch.tensor(numbers), weight, value) for numbers in (value.scale, value.zero_point))
+            scale, point = (
+                along(torch.tensor(numbers), weight, value.axis, value.group)
+                for numbers in (value.scale, value.zero_point)
+            )
             grid = Grid(value.bits, value.symmetric)
             self._weights[key] = grid.quantise(weight.float(), scale, point).to(torch.int8)
         return self._weights[key]
-
-
-def along(numbers: Tensor, weight: Tensor, value: QuantisedValue) -> Tensor:
-    """Numbers of a weight's grid, shaped so that each meets the channel or the group it is for."""
-    if value.axis is None:
-        return numbers
-    if value.group is not None:
-        return numbers.reshape(len(weight), -1).repeat_interleave(value.group, 1)
-    return numbers.reshape([-1 if at == value.axis else 1 for at in range(weight.ndim)])
 
 
 class _Writer:
