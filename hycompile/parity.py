@@ -80,12 +80,41 @@ def execute(
         method = Program("", {"forward": method}).to(dtype).methods["forward"]
     tensors = iter(method.flat_inputs() if inputs is None else inputs)
     flat = [_cast(next(tensors), dtype) if isinstance(leaf, Tensor) else leaf for leaf in method.leaves()]
-    initial = {name: tensor_at(method.graph, name).clone() for name in state_writes(method.graph)} | (state or {})
-    runner = _OnCopies(method, initial, watch)
+    runner = _OnCopies(method, _initial(method, state), watch)
     with torch.no_grad():
         returned = runner.run(*flat, enable_io_processing=False)
     outputs = tuple(value for value in pytree.tree_leaves(returned) if isinstance(value, Tensor))
     return Result(outputs, runner.final)
+
+
+class Paused(_OnCopies):
+    """A call of a method whose nodes are run as asked for, in graph order; the Program's state is not touched.
+
+    Args:
+        method: what to run.
+        inputs: flat tensors in placeholder order.
+        state: start from this state instead of the captured one.
+    """
+
+    def __init__(self, method: Method, inputs: Sequence[Any], state: dict[str, Tensor] | None = None) -> None:
+        super().__init__(method, _initial(method, state), None)
+        tensors = iter(inputs)
+        self.args_iter = iter([next(tensors) if isinstance(leaf, Tensor) else leaf for leaf in method.leaves()])
+
+    def advance(self, node: Node) -> None:
+        """Run the next node, and forget what only it and nodes before it read."""
+        self.again(node)
+        for dead in self.user_to_last_uses.get(node, []):
+            del self.env[dead]
+
+    def again(self, node: Node) -> None:
+        """Run a node that has run before, for its inputs have changed; all of them must still be known."""
+        with torch.no_grad():
+            self.env[node] = self.run_node(node)
+
+
+def _initial(method: Method, state: dict[str, Tensor] | None) -> dict[str, Tensor]:
+    return {name: tensor_at(method.graph, name).clone() for name in state_writes(method.graph)} | (state or {})
 
 
 def play(program: Program, script: Iterable[Step], watch: Watch | None = None) -> Iterator[Result]:
