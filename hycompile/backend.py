@@ -77,7 +77,8 @@ class Backend(Protocol):
 
     ``measurable`` is False where the host runs artifacts in a reference interpreter, whose speed means nothing.
     A class may also have ``choices``: keys of its table in a device file whose values change speed and nothing else,
-    each with the values worth measuring (``hycompile tune``).
+    each with the values worth measuring (``hycompile tune``); and ``quantise``: the pass, with its options, that makes
+    a plan it can take, where that is not ``quantise`` alone.
     """
 
     name: ClassVar[str]

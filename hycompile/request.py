@@ -60,7 +60,7 @@ class Request:
         else:
             target = choose_target(self.device, self.precision, self.pipeline)
             if self.precision in (None, "int8"):
-                target = _quantised(target)
+                target = _quantised(target, self.runtime_names(target)[0])
         if target.precision == "int8" and self.calibration is None:
             raise CaptureError(
                 "precision 'int8'", "needs calibration data: ranges cannot be known without", "give --calibration DIR"
@@ -78,12 +78,13 @@ class Request:
         return [self.recipe.runtime] if self.recipe is not None else list(self.runtimes or target.runtimes)
 
 
-def _quantised(target: Target) -> Target:
-    """Precision and pipeline of the target made to fit one another."""
+def _quantised(target: Target, runtime: str) -> Target:
+    """Precision and pipeline of the target made to fit one another; the first runtime has a say in the plan."""
     quantises = _QUANTISE.search(target.pipeline) is not None
     if quantises == (target.precision == "int8"):
         return target
-    pipeline = target.pipeline if quantises else ",".join(filter(None, (target.pipeline, "quantise")))
+    own: str = getattr(registry.backend(runtime), "quantise", "quantise")
+    pipeline = target.pipeline if quantises else ",".join(filter(None, (target.pipeline, own)))
     return target.model_copy(update={"pipeline": pipeline, "precision": "int8"})
 
 

@@ -25,7 +25,8 @@ class Tensorrt:
     """
 
     name: ClassVar[str] = "tensorrt"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16")
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
+    quantise: ClassVar[str] = "quantise{activations=symmetric}"
 
     def missing(self, target: Target) -> str | None:
         """None when the target's flavour of TensorRT and the ONNX exporter are installed."""
@@ -51,13 +52,15 @@ class Tensorrt:
         return None
 
     def obstacles(self, program: Program, target: Target) -> list[Obstacle]:
-        """The ONNX exporter's obstacles, an unreachable compute capability, and dynamic sizes without an upper bound.
+        """The ONNX exporter's obstacles, an unreachable compute capability, grids with zero points, and dynamic sizes
+        without an upper bound.
 
         What TensorRT's own parser refuses is known only once the ONNX file exists: ``lower`` reports it.
         """
         from hycompile.backends.onnx import Onnx
         from hycompile.backends.tensorrt.library import capability_refusal, missing
         from hycompile.backends.tensorrt.shapes import shape_ranges
+        from hycompile.backends.tensorrt.zero_points import zero_points
 
         found = Onnx().obstacles(program, target)
         options = target.tensorrt
@@ -66,6 +69,7 @@ class Tensorrt:
             seen = f"compute capability {options.compute_capability}"
             found.append(Obstacle(seen, 1, refusal, "choose another device or tensorrt.flavour"))
         for method in program.methods.values():
+            found += zero_points(method, f"quantise them with {self.quantise}")
             try:
                 shape_ranges(method)
             except Unsupported as error:

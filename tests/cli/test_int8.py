@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,16 @@ def test_one_error_and_no_artifact(
 
 
 @pytest.mark.usefixtures("toy")
-def test_a_runtime_without_int8_refuses(cli: Callable[..., Any], samples: Path) -> None:
-    ran = cli(
-        *("build", "toy_hybrid:make", "--device", "host", "--runtime", "tvm", "--no-measure"),
-        *("--precision", "int8", "--calibration", str(samples)),
-    )
+@pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
+def test_tensorrt_gets_a_plan_without_zero_points_where_it_comes_first(cli: Callable[..., Any], samples: Path) -> None:
+    asked = ("build", "toy_hybrid:make", "--no-measure", "--precision", "int8", "--calibration", str(samples))
+    ran = cli(*asked, "--device", "rtx-4090", "--runtime", "tensorrt", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.document["pipeline"]["pipeline"].endswith(",quantise{activations=symmetric}")
+    (row,) = ran.document["runtimes"]
+    assert row["status"] == "built"
+    ran = cli(*asked, "--device", "rtx-4090", "--runtime", "tensorrt", "--pipeline", "normalise,quantise")
     assert ran.code == 6
-    assert "does not offer int8; it offers fp32, fp16" in " ".join(ran.err.split())
+    told = " ".join(ran.err.split())
+    assert "TensorRT takes symmetric grids only" in told
+    assert "quantise them with quantise{activations=symmetric}" in told
