@@ -28,7 +28,7 @@ class Coreml:
     """
 
     name: ClassVar[str] = "coreml"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16")
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
     measurable: ClassVar[bool] = False
 
     def missing(self, target: Target) -> str | None:

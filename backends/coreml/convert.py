@@ -15,6 +15,7 @@ from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from hycompile.backends.coreml.grids import ONE_GRID_PASS, changes_grid
 from hycompile.backends.coreml.legalise import legalise, state_names
 from hycompile.backends.coreml.quiet import quiet_coremltools
 from hycompile.backends.coreml.widths import narrow_enough, wide_values
@@ -82,6 +83,9 @@ def unconvertible(exported: ExportedProgram) -> list[Node]:
             _TORCH_OPS_REGISTRY,  # pyright: ignore[reportPrivateUsage] - the only way to ask
         )
 
+        # Importing it registers one more.
+        from hycompile.backends.coreml import blocks  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
         calls = [node for node in exported.graph.nodes if node.op == "call_function"]
         return [node for node in calls if _TORCH_OPS_REGISTRY.get_func(_kind(node)) is None]
 
@@ -131,7 +135,7 @@ def convert(method: Method, precision: Precision, target: Any, path: Path) -> Co
                 convert_to="mlprogram",
                 minimum_deployment_target=target,
                 compute_precision=_compute_precision(ct, precision, wide),
-                pass_pipeline=_passes(ct),
+                pass_pipeline=_passes(ct, exported),
                 skip_model_load=True,
                 package_dir=str(path),
             )
@@ -145,18 +149,20 @@ def convert(method: Method, precision: Precision, target: Any, path: Path) -> Co
     return Converted(interface, hits, tuple(node.name for node in wide))
 
 
-def _passes(ct: Any) -> Any:
+def _passes(ct: Any, exported: ExportedProgram) -> Any:
     """coremltools' own passes, and ours before those that need them."""
     from hycompile.backends.coreml import norms, scopes
 
     pipeline = ct.PassPipeline.DEFAULT
+    if changes_grid(exported.graph):
+        pipeline.remove_passes({ONE_GRID_PASS})
     pipeline.insert_pass(pipeline.passes.index(scopes.BEFORE), scopes.NAME)
     pipeline.insert_pass(0, norms.NAME)
     return pipeline
 
 
 def _compute_precision(ct: Any, precision: Precision, wide: list[Node]) -> Any:
-    if precision == "fp32":
+    if precision != "fp16":
         return ct.precision.FLOAT32
     return ct.transform.FP16ComputePrecision(op_selector=narrow_enough(wide)) if wide else ct.precision.FLOAT16
 

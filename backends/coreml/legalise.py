@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from hycompile.attributes import put_tensor, state_writes, tensor_at
 from hycompile.backends.coreml.attention import take_in_swaps
+from hycompile.backends.coreml.grids import narrow_zero_points
 from hycompile.backends.coreml.rms_norm import expand_rms_norm
 from hycompile.backends.coreml.types import (
     bound_integers,
@@ -22,6 +23,7 @@ from hycompile.backends.coreml.types import (
 )
 from hycompile.builder import Builder, Value
 from hycompile.program import Method
+from hycompile.quantisation.int8 import as_int8
 from hycompile.ranks import rank, reduce_ranks
 from hycompile.schema import bind, is_call
 
@@ -32,6 +34,8 @@ def legalise(method: Method) -> dict[str, int]:
     """Apply every rewrite of this backend to a method's graph, in place; returns hits by name, of those that hit."""
     module = method.graph
     hits = {
+        "as_int8": as_int8(module),
+        "narrow_zero_points": narrow_zero_points(module),
         "expand_gelu_tanh": expand_gelu_tanh(module),
         "expand_rms_norm": expand_rms_norm(module),
         "divide_for_reciprocal": divide_for_reciprocal(module),

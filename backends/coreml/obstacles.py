@@ -16,8 +16,9 @@ from hycompile.backends.coreml.legalise import MAX_RANK
 from hycompile.backends.coreml.pad_states import LANES, REASON
 from hycompile.backends.coreml.quiet import quiet_coremltools
 from hycompile.program import source_line
+from hycompile.quantisation.nodes import CHOOSE_ROWS, DEQUANTISE, DEQUANTISE_GROUPS, is_dequantise, is_quantise
 from hycompile.ranks import rank
-from hycompile.schema import operator_name
+from hycompile.schema import is_call, operator_name
 
 if TYPE_CHECKING:
     from hycompile.program import Method, Program
@@ -43,6 +44,7 @@ def interface_obstacles(program: Program, target: Target) -> list[Obstacle]:
     found = [*_of_program(program, floor, target)]
     for method in program.methods.values():
         found += [*_of_interface(method, floor, target), *_of_state(method, floor, target)]
+        found += _of_whole_numbers(method, floor, target)
     return found
 
 
@@ -114,6 +116,35 @@ def _of_state_width(name: str, value: torch.Tensor, where: str, target: Target) 
     if width % LANES and not target.coreml.pad_states:
         reason = f"{REASON}; this one has {width}"
         yield Obstacle(f"state {name}", 1, reason, "set coreml.pad_states in the device file", where, fatal=False)
+
+
+def _of_whole_numbers(method: Method, floor: Any, target: Target) -> Iterator[Obstacle]:
+    """Values on a grid, and weights on one, which older systems have neither of, or only the latter."""
+    nodes = list(method.graph.graph.nodes)
+    kinds = (
+        ("quantised values", "iOS17 or macOS14", is_quantise, "quantise weights alone (quantise{activation_bits=0})"),
+        ("weights of one scale", "iOS17 or macOS14", _of_one_scale, "give each channel its own (weights=channel)"),
+        ("weights in groups", "iOS18 or macOS15", _of_groups, "give each channel one scale (group=0)"),
+        ("quantised weights", "iOS16 or macOS13", is_dequantise, "leave quantise out"),
+    )
+    rows = [node for node in nodes if is_call(node, CHOOSE_ROWS)]
+    if rows:
+        reason, way_out = "Core ML finds no range at run time", "quantise weights alone (quantise{activation_bits=0})"
+        yield Obstacle("dynamic ranges", len(rows), reason, way_out, source_line(rows[0]))
+    for what, needed, is_one, other in kinds:
+        found = [node for node in nodes if is_one(node)]
+        if found and _older(floor, needed.partition(" ")[0]):
+            reason = f"{what} need {needed}, the target is {target.coreml.deployment_target}"
+            way_out = f"raise coreml.deployment_target, or {other}"
+            yield Obstacle(what, len(found), reason, way_out, source_line(found[0]))
+
+
+def _of_groups(node: Node) -> bool:
+    return is_call(node, DEQUANTISE_GROUPS)
+
+
+def _of_one_scale(node: Node) -> bool:
+    return is_call(node, DEQUANTISE) and node.all_input_nodes[0].op == "get_attr"
 
 
 def _of_operators(method: Method) -> list[Obstacle]:

@@ -31,7 +31,7 @@ class Tvm:
     """
 
     name: ClassVar[str] = "tvm"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16")
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
 
     def missing(self, target: Target) -> str | None:
         """None when TVM, the one version of its ffi that works, and a linker for the device are here."""

@@ -11,53 +11,12 @@ from tvm import relax
 
 from hycompile.backends.tvm.expressions import cast, dtype_of, ops, rank_of, values
 from hycompile.backends.tvm.norms import batch_norm, group_norm, layer_norm, rms_norm
+from hycompile.backends.tvm.products import conv2d, linear, matmul, product
+from hycompile.backends.tvm.quantised import dequantise, quantise
 from hycompile.errors import Unsupported
 from hycompile.schema import bind
 
 Converter = Callable[[Node, Any], Any]
-
-
-def _product(importer: Any, a: Any, b: Any) -> Any:
-    """a @ b, summed in float32 for float16 operands and rounded once at the end."""
-    dtype = dtype_of(a)
-    if dtype != "float16":
-        return importer.block_builder.emit(ops.matmul(a, b))
-    wide = importer.block_builder.emit(ops.matmul(a, b, out_dtype="float32"))
-    return importer.block_builder.emit(ops.astype(wide, dtype))
-
-
-def matmul(node: Node, importer: Any) -> Any:
-    """The front end returns float32 from float16 operands."""
-    a, b = (importer.env[argument] for argument in node.args[:2])
-    return _product(importer, a, b)
-
-
-def linear(node: Node, importer: Any) -> Any:
-    """x W' + b, see :func:`matmul`."""
-    v = values(node, importer)
-    result = _product(importer, v["input"], importer.block_builder.emit(ops.permute_dims(v["weight"])))
-    return result if v["bias"] is None else importer.block_builder.emit(ops.add(result, v["bias"]))
-
-
-def conv2d(node: Node, importer: Any) -> Any:
-    """Summed in float32, rounded once; the front end returns float32 from float16 operands."""
-    v = values(node, importer)
-    result = importer.block_builder.emit(
-        ops.nn.conv2d(
-            v["input"],
-            v["weight"],
-            strides=v["stride"],
-            padding=v["padding"],
-            dilation=v["dilation"],
-            groups=v["groups"],
-            out_dtype="float32",
-        )
-    )
-    result = importer.block_builder.emit(cast(result, dtype_of(v["input"])))
-    if v["bias"] is None:
-        return result
-    bias = ops.reshape(v["bias"], (1, -1, 1, 1))
-    return importer.block_builder.emit(ops.add(result, bias))
 
 
 def attention(node: Node, importer: Any) -> Any:
@@ -73,14 +32,14 @@ def attention(node: Node, importer: Any) -> Any:
     scale = v["scale"] if v["scale"] is not None else 1.0 / math.sqrt(int(query.ty.shape[rank - 1]))
     query = emit(ops.multiply(query, relax.const(scale, dtype)))
     axes = [*range(rank - 2), rank - 1, rank - 2]
-    scores = _product(importer, query, emit(ops.permute_dims(key, axes)))
+    scores = product(importer, query, emit(ops.permute_dims(key, axes)))
     mask = v["attn_mask"]
     if mask is not None and dtype_of(mask) == "bool":
         scores = emit(ops.where(mask, scores, relax.const(-math.inf, dtype)))
     elif mask is not None:
         scores = emit(ops.add(scores, mask))
     weights = emit(cast(emit(ops.nn.softmax(emit(cast(scores, "float32")), -1)), dtype))
-    return _product(importer, weights, value)
+    return product(importer, weights, value)
 
 
 def _extreme(operator: Any) -> Converter:
@@ -238,4 +197,6 @@ CONVERTERS: dict[str, Converter] = {
     "index_copy.default": index_copy,
     "div.Tensor_mode": divide,
     "div.Scalar_mode": divide,
+    "quantize_per_tensor.default": quantise,
+    "dequantize_per_tensor.default": dequantise,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from hycompile.backends.tvm.schedule import Machine, Report, schedule
 from hycompile.backends.tvm.signature import make_explicit, state_of
 from hycompile.backends.tvm.target import llvm_target
 from hycompile.backends.tvm.toolchain import find_linker, missing_linker
+from hycompile.backends.tvm.whole_numbers import take_whole_numbers
 from hycompile.errors import ArtifactError, Unsupported
 from hycompile.program import Program
 from hycompile.target import Target
@@ -35,6 +37,8 @@ def write_library(program: Program, target: Target, folder: Path) -> tuple[dict[
     Raises:
         Unsupported: the front end, LLVM or the linker refuses the program or the target.
     """
+    program = program.copy()
+    whole = sum((Counter(take_whole_numbers(method.graph)) for method in program.methods.values()), Counter[str]())
     state = state_of(program)
     signatures = {name: make_explicit(method, state) for name, method in program.methods.items()}
     llvm = llvm_target(target)
@@ -60,6 +64,7 @@ def write_library(program: Program, target: Target, folder: Path) -> tuple[dict[
     facts |= {
         "weight_bytes": sum(value.nbytes for value in weights.values()),
         "state_bytes": sum(value.nbytes for value in state.values()),
+        **({"legalised": dict(whole)} if whole else {}),
     }
     files = {"model": LIBRARY, "weights": WEIGHTS, "interface": INTERFACE}
     if state:

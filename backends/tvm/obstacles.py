@@ -8,6 +8,7 @@ from torch.fx import Node
 
 from hycompile.backend import Obstacle
 from hycompile.backends.tvm.importer import operator_key, translatable
+from hycompile.backends.tvm.whole_numbers import is_rounded_weight
 from hycompile.program import Program, source_line
 from hycompile.schema import operator_name
 
@@ -20,7 +21,7 @@ def find_obstacles(program: Program) -> list[Obstacle]:
     unknown: dict[str, list[Node]] = defaultdict(list)
     for method in program.methods.values():
         for node in method.graph.graph.nodes:
-            if node.op == "call_function" and operator_key(node) not in known:
+            if node.op == "call_function" and operator_key(node) not in known and not is_rounded_weight(node):
                 unknown[operator_name(node)].append(node)
     return [
         Obstacle(

@@ -10,13 +10,15 @@ import torch
 from torch import nn
 
 import hycompile as hy
+from hycompile import registry
 from hycompile.artifact import Artifact
 from hycompile.backends.onnx.groups import pack
 from hycompile.cache import Cache
-from hycompile.device import open_session
+from hycompile.device import load_target, open_session
 from hycompile.errors import Unsupported
 from hycompile.program import Program
 from hycompile.quantisation.prove import QuantisedProof, prove_quantised, require_simulation
+from hycompile.target import CoremlOptions
 from tests.passes.quantise.test_linears import mixer, samples
 from tests.support import captured
 
@@ -82,9 +84,33 @@ def test_onnx_multiplies_by_groups(bits: int, cache: Cache) -> None:
     assert proof.artifact.output_sqnr > 60
 
 
-def test_onnx_refuses_ranges_of_rows(cache: Cache) -> None:
-    with pytest.raises(Unsupported, match="one range for all rows at run time"):
-        hy.lower(_quantised(DYNAMIC), "host", "onnx", cache=cache)
+def test_coreml_holds_groups_of_four_bits(cache: Cache) -> None:
+    four, proof = _proved(_quantised("bits=4,group=32,activation_bits=0"), "coreml", cache)
+    eight, _ = _proved(_quantised("bits=8,group=32,activation_bits=0"), "coreml", cache)
+    facts: Any = four.manifest.facts
+    assert facts["operators"]["constexpr_blockwise_shift_scale"] == 3
+    assert proof.artifact.output_sqnr > 60
+    assert eight.size_bytes - four.size_bytes == pytest.approx((128 * 96 + 96 * 64 + 40 * 96) / 2, rel=0.1)
+
+
+def test_coreml_has_no_groups_before_ios18() -> None:
+    older = CoremlOptions(deployment_target="iOS17")
+    target = load_target("host").model_copy(update={"coreml": older, "precision": "int8"})
+    (found,) = registry.backend("coreml").obstacles(_quantised("bits=4,group=32,activation_bits=0"), target)
+    assert "weights in groups need iOS18 or macOS15" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("runtime", "reason"),
+    [
+        ("onnx", "one range for all rows at run time"),
+        ("coreml", "no range at run time"),
+        ("tvm", "TVM's torch front end has no translation"),
+    ],
+)
+def test_ranges_of_rows_are_refused(runtime: str, reason: str, cache: Cache) -> None:
+    with pytest.raises(Unsupported, match=reason):
+        hy.lower(_quantised(DYNAMIC), "host", runtime, cache=cache)
 
 
 def test_onnx_numbers_are_packed_low_half_first() -> None:

@@ -1,10 +1,11 @@
-"""Artifacts of quantised Programs: the plan's numbers on every runtime that takes them, and a refusal by the others."""
+"""Artifacts of quantised Programs: the plan's numbers on every runtime that runs here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 import hycompile as hy
 from hycompile.artifact import Artifact
+from hycompile.backends.onnx import Onnx
 from hycompile.cache import Cache
 from hycompile.device import open_session
 from hycompile.errors import ParityError, Unsupported
@@ -24,7 +26,7 @@ from hycompile.quantisation.int8 import as_int8
 from hycompile.quantisation.prove import prove_quantised, require_simulation
 from tests.passes.quantise.models import hybrid, samples
 
-RUNTIMES = ("onnx", "executorch")
+RUNTIMES = ("onnx", "executorch", "coreml", "tvm")
 PIPELINES = {
     "eight bits": "quantise",
     "four and six bits": "quantise{bits=4,activation_bits=6,min_sqnr=0.0}",
@@ -32,6 +34,17 @@ PIPELINES = {
     "weights alone": "quantise{bits=4,activation_bits=0,min_sqnr=0.0}",
     "inputs alone": "quantise{outputs=false}",
 }
+
+
+_EVERY = {*PIPELINES, "trained"}
+# Compiling takes seconds there, and other tests of these two see the rest of the forms.
+_QUICK = {"onnx": _EVERY, "executorch": _EVERY, "coreml": {"four and six bits"}, "tvm": {"four and six bits"}}
+
+
+def _cases(*names: str) -> list[Any]:
+    """Runtimes with what is lowered to them; the slow ones of these pairs as such."""
+    pairs = [(runtime, name) for runtime in RUNTIMES for name in names]
+    return [pytest.param(*pair, marks=[] if pair[1] in _QUICK[pair[0]] else pytest.mark.slow) for pair in pairs]
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +56,7 @@ def _quantised(text: str) -> Program:
     return hy.quantise(hybrid(), samples(16), text)[0]
 
 
-@pytest.mark.parametrize("pipeline", PIPELINES)
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(("runtime", "pipeline"), _cases(*PIPELINES))
 def test_artifact_computes_the_simulation(runtime: str, pipeline: str, cache: Cache) -> None:
     program = _quantised(PIPELINES[pipeline])
     artifact = hy.lower(program, "host", runtime, cache=cache)
@@ -66,11 +78,11 @@ def test_executorch_delegates_everything(cache: Cache) -> None:
     assert facts["delegated_share"] == 1.0
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(("runtime", "what"), _cases("trained"))
 def test_trained_hybrid_agrees_on_200_images(
-    runtime: str, trained: tuple[Program, Program, list[Tensor]], cache: Cache
+    runtime: str, what: str, request: pytest.FixtureRequest, cache: Cache
 ) -> None:
-    program, quantised, images = trained
+    program, quantised, images = request.getfixturevalue(what)
     artifact = hy.lower(quantised, "host", runtime, cache=cache)
     seen = replace(quantised, calibration=calibration(program, images))
     proof = prove_quantised(open_session(artifact), seen, program)
@@ -133,10 +145,10 @@ def test_narrow_grids_are_clamped_before_int8() -> None:
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("runtime", ["coreml", "tvm"])
-def test_other_runtimes_refuse(runtime: str, cache: Cache) -> None:
-    with pytest.raises(Unsupported, match=f"backend '{runtime}': does not offer int8; it offers fp32, fp16"):
-        hy.lower(_quantised("quantise"), "host", runtime, cache=cache)
+def test_a_backend_without_int8_refuses(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Onnx, "precisions", ("fp32", "fp16"))
+    with pytest.raises(Unsupported, match="backend 'onnx': does not offer int8; it offers fp32, fp16"):
+        hy.lower(_quantised("quantise"), "host", "onnx", cache=cache)
 
 
 def test_precision_and_program_must_fit(tmp_path: Path) -> None:

@@ -72,6 +72,6 @@ def test_size_that_is_an_expression_is_refused(lower_coreml: Callable[..., Any])
 
 def test_backend_says_what_it_is(coreml_target: Callable[..., Any]) -> None:
     backend = Coreml()
-    assert (backend.name, backend.precisions, backend.measurable) == ("coreml", ("fp32", "fp16"), False)
+    assert (backend.name, backend.precisions, backend.measurable) == ("coreml", ("fp32", "fp16", "int8"), False)
     assert backend.missing(coreml_target()) is None
     assert backend.cannot_run(coreml_target()) is None
