@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-import zipfile
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hycompile.cache import default_root
 from hycompile.errors import CaptureError
+from hycompile.models.vision_data.kept import kept
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,15 +71,7 @@ def load(name: str) -> VisionSet:
         raise CaptureError(f"data set {name!r}", "is not known here", f"there are {', '.join(NAMES)}")
     module = import_module(f"hycompile.models.vision_data.{name.split('-')[0]}")
     package: DataPackage = module.PACKAGE
-    folder = default_root() / "data"
-    path = folder / f"{name}-{package.sha256[:16]}-{module.REVISION}.npz"
-    if not path.is_file():
-        _keep(path, module.parse)
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
-            parts = {key: kept[key] for key in kept.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise CaptureError(f"{path}", f"cannot be read ({error})", "delete it to fetch the data again") from error
+    parts = kept(f"{name}-{package.sha256[:16]}-{module.REVISION}.npz", module.parse)
     return VisionSet(
         name,
         tuple(str(label) for label in parts["classes"]),
@@ -99,16 +87,3 @@ def network_input(images: NDArray[np.uint8]) -> Tensor:
     margin = (SIZE - images.shape[-1]) // 2
     padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)))
     return torch.from_numpy(padded).unsqueeze(1).float() / 127.5 - 1
-
-
-def _keep(path: Path, parse: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
-    """Write what ``parse`` gives, whole or not at all."""
-    parts = parse()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as scratch:
-            kept = Path(scratch) / path.name
-            np.savez_compressed(kept, allow_pickle=False, **parts)
-            kept.replace(path)
-    except OSError as error:
-        raise CaptureError(f"{path}", f"cannot be written ({error})", "free space or set HYCOMPILE_CACHE") from error

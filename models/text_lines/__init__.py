@@ -1,0 +1,1 @@
+"""Rendered lines of text with the text beside them, for measuring what text recognisers read."""
