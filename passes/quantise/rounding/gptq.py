@@ -43,8 +43,8 @@ def gptq(weight: Tensor, moments: Tensor, grid: Grid, scale: Tensor) -> Tensor:
     return whole.take_along_dim(order.argsort(dim=1)[:, None], 2)
 
 
-def compensated(weight: Tensor, own: Tensor, mixed: Tensor) -> Tensor:
-    """The weights ``V`` with the smallest ``|W X - V R|^2``: what layers before lost is made good before rounding.
+def compensated(weight: Tensor, own: Tensor, mixed: Tensor, missing: Tensor) -> Tensor:
+    """The weights ``V`` with the smallest ``|W X + D - V R|^2``: what was lost so far is made good before rounding.
 
     Source: least squares; the aim is that of Li et al. 2025, "GPTAQ: Efficient Finetuning-Free Quantization for
     Asymmetric Calibration", who take such steps between those of GPTQ.
@@ -53,8 +53,9 @@ def compensated(weight: Tensor, own: Tensor, mixed: Tensor) -> Tensor:
         weight: ``W``, ``[groups, out, in]``, float64.
         own: ``R R^T`` of the inputs in the quantised model, ``[groups, in, in]``, float64.
         mixed: ``X R^T``, with the inputs ``X`` in the float model.
+        missing: ``D R^T``, with what the bias has lost, ``[groups, out, in]`` or zero.
     """
-    return weight + torch.linalg.solve(_damped(own), (weight @ (mixed - own)).mT).mT
+    return weight + torch.linalg.solve(_damped(own), (weight @ (mixed - own) + missing).mT).mT
 
 
 def _damped(moments: Tensor) -> Tensor:

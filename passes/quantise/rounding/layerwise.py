@@ -89,17 +89,29 @@ class _Walk:
         self._rounded.until(layer)
         weight = tensor_at(self._known.graph, value.node).detach().double()
         scale = along(torch.tensor(value.scale), weight, value.axis, value.group).double().expand_as(weight)
-        own, mixed = self._moments(twin, layer)
-        rows = compensated(weight_rows(layer, weight), own, mixed)
+        own, mixed, sums = self._moments(twin, layer)
+        rows = compensated(weight_rows(layer, weight), own, mixed, self._missing(twin, layer, sums))
         whole = gptq(rows, own, Grid(value.bits, value.symmetric), weight_rows(layer, scale))
         self.stored(layer).copy_(whole.reshape(weight.shape))
         self._rounded.again(*dequantise.all_input_nodes, dequantise)
 
-    def _moments(self, twin: Node, layer: Node) -> tuple[Tensor, Tensor]:
-        """``R R^T`` and ``X R^T``, float64, for the columns ``R`` a layer reads here and ``X`` in the float model."""
-        own, mixed, most = torch.zeros(()), torch.zeros(()), max(1, _POSITIONS // self.calls)
+    def _moments(self, twin: Node, layer: Node) -> tuple[Tensor, Tensor, Tensor]:
+        """``R R^T``, ``X R^T`` and ``1 R^T``, float64: ``R`` is what a layer reads here, ``X`` in the float model."""
+        own, mixed, sums, most = torch.zeros(()), torch.zeros(()), torch.zeros(()), max(1, _POSITIONS // self.calls)
         read = self._float.values(bind(twin)["input"]), self._rounded.values(bind(layer)["input"])
         for wanted, given in zip(*read, strict=True):
             there, here = (input_columns(layer, value, most) for value in (wanted, given))
             own, mixed = own + (here @ here.mT).double(), mixed + (there @ here.mT).double()
-        return own, mixed
+            sums = sums + here.sum(2, keepdim=True).mT.double()
+        return own, mixed, sums
+
+    def _missing(self, twin: Node, layer: Node, sums: Tensor) -> Tensor:
+        """``d 1 R^T`` for what the bias has lost here, ``d``, by rounding or by a search that changed it."""
+        known, found = (bind(node)["bias"] for node in (twin, layer))
+        if known is None or known.op != "get_attr":
+            return torch.zeros(())
+        bias, own = (
+            tensor_at(method.graph, str(node.target)).detach().double()
+            for method, node in ((self._known, known), (self._found, found))
+        )
+        return (bias - own).reshape(len(sums), -1, 1) * sums

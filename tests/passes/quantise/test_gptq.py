@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import hycompile as hy
+from hycompile.attributes import put_tensor, tensor_at
+from hycompile.passes.quantise.draft import Draft
 from hycompile.passes.quantise.grid import Grid
+from hycompile.passes.quantise.methods import METHODS, Search
 from hycompile.passes.quantise.rounding.columns import MULTIPLIED, input_columns, weight_rows
 from hycompile.passes.quantise.rounding.gptq import compensated, gptq
 from hycompile.program import Program
@@ -86,12 +90,42 @@ def test_gptq_of_inputs_that_have_nothing_in_common_is_nearest() -> None:
 def test_what_layers_before_lost_is_made_good() -> None:
     """Inputs that came out twice as large are read with half the weight, up to the damping."""
     weight, moments, _, _ = _problem(8, 4)
-    torch.testing.assert_close(compensated(weight, moments, moments), weight)
-    half = compensated(weight, 4 * moments, 2 * moments)
-    assert (
-        _error(half, weight / 2, moments, torch.ones(())).sum()
-        < 0.01 * _error(0 * half, weight, moments, torch.ones(())).sum()
-    )
+    zero, one = torch.zeros(()), torch.ones(())
+    torch.testing.assert_close(compensated(weight, moments, moments, zero), weight)
+    half = compensated(weight, 4 * moments, 2 * moments, zero)
+    left, all_of_it = (_error(found, weight / 2, moments, one).sum() for found in (half, 0 * half))
+    assert left < 0.01 * all_of_it
+
+
+class _Shifted(nn.Module):
+    """A layer whose inputs all have the same mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x).relu()
+
+
+def test_what_a_bias_has_lost_is_made_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bias that a search has changed: the weights bring the difference back."""
+    torch.manual_seed(0)
+    program = captured(_Shifted(), torch.randn(8, 16) + 1)
+    given = [torch.randn(8, 16) + 1 for _ in range(16)]
+
+    class _Shift(Search):
+        name = "shift"
+
+        def run(self, program: Program, drafts: Mapping[str, Draft]) -> None:
+            module = program.methods["forward"].graph
+            put_tensor(module, "linear.bias", tensor_at(module, "linear.bias") + 0.5)
+
+    monkeypatch.setitem(METHODS, "shift", _Shift)
+    text = "quantise{rounding=gptq,method=shift,min_sqnr=-20.0}"
+    plans = [hy.quantise(program, given, each)[0].plan for each in (text.replace("rounding=gptq,", ""), text)]
+    ratios = [plan.measured.output_sqnr for plan in plans if plan is not None and plan.measured is not None]
+    assert ratios[1] > ratios[0] + 6
 
 
 def _weights(program: Program) -> dict[str, Tensor]:
