@@ -17,7 +17,7 @@ from hycompile.passes.quantise.layers import Layer
 from hycompile.passes.quantise.ranges import Range
 
 # Of the range that was observed; what changes nothing comes first, so that it stays where nothing is better.
-SHARES = (1.0, *(share / 100 for share in range(30, 121, 5) if share != 100))
+SHARES = (1.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.05, 1.1)
 
 
 class Loss(Protocol):

@@ -16,7 +16,7 @@ from hycompile.passes.quantise.layers import Layer
 from hycompile.program import Method, Program, Step
 
 # Values kept of what a layer reads; beyond, no further calls are looked at.
-_MOST_VALUES = 1 << 20
+_MOST_VALUES = 1 << 19
 
 Operands = Mapping[Node, Tensor]
 
