@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from hycompile.capture import capture as capture
     from hycompile.compile import build as build
     from hycompile.compile import load_program as load_program
+    from hycompile.evaluation import ProgramRun as ProgramRun
+    from hycompile.evaluation import Run as Run
     from hycompile.lowering import lower as lower
     from hycompile.measure.latency import measure as measure
     from hycompile.pipeline import Pass as Pass
@@ -46,8 +48,10 @@ _HOMES = {
     "Pass": "pipeline",
     "Pipeline": "pipeline",
     "Program": "program",
+    "ProgramRun": "evaluation",
     "Request": "request",
     "RulePass": "pipeline",
+    "Run": "evaluation",
     "Step": "program",
     "Value": "builder",
     "call": "builder",
@@ -61,8 +65,9 @@ _HOMES = {
     "require": "rewrite",
     "rule": "rewrite",
 }
-__all__ = ["Artifact", "Call", "Method", "Pass", "Pipeline", "Program", "Request", "RulePass", "Step", "Value", "build",
-           "call", "capture", "edit", "load_program", "lower", "measure", "quantise", "require", "rule"]  # fmt: skip
+__all__ = ["Artifact", "Call", "Method", "Pass", "Pipeline", "Program", "ProgramRun", "Request", "RulePass", "Run",
+           "Step", "Value", "build", "call", "capture", "edit", "load_program", "lower", "measure", "quantise",
+           "require", "rule"]  # fmt: skip
 
 
 class _Package(ModuleType):

@@ -22,6 +22,7 @@ from hycompile.dynamic import dynamic_shapes_of
 from hycompile.errors import ArtifactError, CaptureError
 from hycompile.normal_form import normal_form
 from hycompile.program import Method, Program, Step
+from hycompile.quantisation.plan import QuantPlan
 from hycompile.quiet import quiet_torch
 from hycompile.script import checked as checked_script
 from hycompile.sharing import share
@@ -30,12 +31,15 @@ from hycompile.untrusted import BROKEN, WAY_OUT, checked
 _INDEX = "program.json"
 _SCRIPT = "script.safetensors"
 _TOKENIZER = "tokenizer.json"
+_PLAN = "quantisation.json"
 # What torch raises over a graph that is not consistent.
 _UNREADABLE = (RuntimeError, LookupError, ValueError, AttributeError, AssertionError, TypeError, SpecViolationError)
 
 
 def save(program: Program, path: Path) -> None:
-    """Write a Program to one file: an index, a ``.pt2`` per method, the tensors of its script, its tokenizer.
+    """Write a Program to one file: an index, a ``.pt2`` per method, the tensors of its script, its tokenizer and plan.
+
+    Calibration data are left out, and the evaluation function: the first are the user's own, the second is code.
 
     Raises:
         ArtifactError: the file cannot be written; nothing is left behind.
@@ -61,6 +65,8 @@ def save(program: Program, path: Path) -> None:
                 archive.writestr(_SCRIPT, save_tensors(_script_tensors(program.script)))
             if program.tokenizer is not None:
                 archive.writestr(_TOKENIZER, program.tokenizer)
+            if program.plan is not None:
+                archive.writestr(_PLAN, program.plan.model_dump_json())
         Path(temporary).replace(path)
     except OSError as error:
         raise ArtifactError(
@@ -101,6 +107,7 @@ def _load_program(path: Path, archive: zipfile.ZipFile, name: str | None) -> Pro
         parts = {method: archive.read(f"methods/{method}.pt2") for method in index["methods"]}
         script = _script(index["script"], archive.read(_SCRIPT)) if index.get("script") else ()
         tokenizer = archive.read(_TOKENIZER) if _TOKENIZER in archive.namelist() else None
+        plan = QuantPlan.model_validate_json(archive.read(_PLAN)) if _PLAN in archive.namelist() else None
     except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
         raise CaptureError(
             f"{path}", f"a damaged program archive ({error})", "save it again with Program.save"
@@ -111,7 +118,7 @@ def _load_program(path: Path, archive: zipfile.ZipFile, name: str | None) -> Pro
         script = checked_script(script, methods)
     except CaptureError as error:
         raise CaptureError(f"{path}, {error.seen}", error.reason, "save it again with Program.save") from None
-    return Program(name or index["name"], methods, index["provenance"], script, tokenizer)
+    return Program(name or index["name"], methods, index["provenance"], script, tokenizer, plan=plan)
 
 
 def _script_tensors(script: tuple[Step, ...]) -> dict[str, torch.Tensor]:

@@ -13,12 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 from hycompile import registry
 from hycompile.artifact import Artifact
 from hycompile.cache import Cache, tool_versions
-from hycompile.errors import ArtifactError, HycompileError
+from hycompile.errors import AccuracyError, ArtifactError, EvaluationError, HycompileError
 from hycompile.reports import BuildReport, RuntimeReport
 from hycompile.request import Request, request_key
 from hycompile.target import Target
 
 if TYPE_CHECKING:
+    from hycompile.evaluation import Run
+    from hycompile.gate import Gate
     from hycompile.program import Program
 
 _REPORT = TypeAdapter(BuildReport)
@@ -31,6 +33,8 @@ class _Build:
     target: Target
     cache: Cache
     progress: Progress
+    function: Callable[[Run], float] | None = None
+    gate: Gate | None = None
     eager: dict[str, object] | None = None
     started: float = field(default_factory=time.perf_counter)
 
@@ -41,10 +45,10 @@ def build(request: Request, *, cache: Cache | None = None, progress: Progress = 
     An identical request for a registered model is answered from the cache, artifacts verified, without building.
 
     Raises:
-        HycompileError: the model, device, pipeline or a pass is at fault. A runtime that refuses or fails does not
-            raise: its row of the report says so.
+        HycompileError: the model, device, pipeline, a pass or the evaluation function is at fault. A runtime that
+            refuses or fails does not raise, nor does a score that is too low: its row of the report says so.
     """
-    job = _Build(request, request.target(), cache or Cache(), progress)
+    job = _Build(request, request.target(), cache or Cache(), progress, _function(request))
     for runtime in _runtimes(job):
         registry.backend(runtime)
     name = request_key(request, job.target)
@@ -93,11 +97,14 @@ def _build(job: _Build) -> BuildReport:
     start = time.perf_counter()
     original = _calibrated(job, load_program(job.request.source))
     capture_seconds = time.perf_counter() - start
+    original = _gated(job, original)
     job.progress(f"running {pipeline}")
     program, passes = pipeline(
         original, prove=job.request.prove, progress=lambda done: job.progress(f"{done.text}: {done.hits} hits")
     )
-    runtimes = [_runtime(job, name, original, program, str(pipeline)) for name in _runtimes(job)]
+    runtimes = _refused(job, program) or [
+        _runtime(job, name, original, program, str(pipeline)) for name in _runtimes(job)
+    ]
     return BuildReport(
         source=job.request.source,
         device=job.target.name,
@@ -113,6 +120,7 @@ def _build(job: _Build) -> BuildReport:
         provenance=program.provenance,
         tools=tool_versions(),
         quantisation=quantisation_report(program) if program.plan is not None else None,
+        evaluation=job.gate.report() if job.gate is not None else None,
     )
 
 
@@ -123,6 +131,38 @@ def _calibrated(job: _Build, program: Program) -> Program:
     from hycompile.quantisation.calibration import load_calibration
 
     return replace(program, calibration=load_calibration(program, job.request.calibration))
+
+
+def _function(request: Request) -> Callable[[Run], float] | None:
+    """The evaluation function, which must be there before anything long is done."""
+    if request.evaluate is None:
+        return None
+    from hycompile.evaluation import load_evaluation
+
+    return load_evaluation(request.evaluate)
+
+
+def _gated(job: _Build, original: Program) -> Program:
+    """With the evaluation, and the float model's score by it, if there is one."""
+    if job.function is None:
+        return original
+    from hycompile.gate import Gate
+
+    job.progress("evaluating the float model")
+    job.gate = Gate.of(str(job.request.evaluate), job.function, job.request.max_drop, original)
+    return replace(original, evaluation=job.gate.evaluation)
+
+
+def _refused(job: _Build, program: Program) -> list[RuntimeReport]:
+    """A row for every runtime if the quantised model scores too low, and none otherwise: nothing is built then."""
+    if job.gate is None or program.plan is None:
+        return []
+    job.progress("evaluating the quantised model")
+    try:
+        job.gate.simulate(program)
+    except AccuracyError as error:
+        return [RuntimeReport(name, "failed", job.target.precision, reason=str(error)) for name in _runtimes(job)]
+    return []
 
 
 def _runtimes(job: _Build) -> list[str]:
@@ -150,6 +190,10 @@ def _runtime(job: _Build, name: str, original: Program, program: Program, pipeli
         else:
             job.progress(f"{name}: proving")
             _prove(job, row, artifact, original, program)
+    except EvaluationError:
+        raise
+    except AccuracyError as error:
+        row.status, row.folder, row.size_bytes, row.reason = "failed", None, None, str(error)
     except HycompileError as error:
         row.status = "failed" if row.folder else "refused"
         row.reason = str(error)
@@ -174,6 +218,9 @@ def _prove(job: _Build, row: RuntimeReport, artifact: Artifact, original: Progra
         row.rel_err = prove(session, original)
         way_out = "`hycompile build --pipeline normalise` tells whether a pass or the runtime is at fault"
         require_parity(what, row.rel_err, job.target.precision, way_out)
+    if job.gate is not None:
+        job.progress(f"{row.runtime}: evaluating")
+        row.score = job.gate.run(artifact, program)
     row.status = "proved"
     if job.request.plan is None:
         return

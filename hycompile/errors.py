@@ -43,6 +43,10 @@ class ParityError(HycompileError):
     exit_code = 5
 
 
+class AccuracyError(ParityError):
+    """A build scores lower than the user's budget allows."""
+
+
 class Unsupported(HycompileError):  # noqa: N818 - reads as what it says
     """The target cannot take this program, or its toolchain is not installed."""
 
@@ -59,3 +63,9 @@ class ArtifactError(HycompileError):
     """An artifact cannot be written, read, or is not what its manifest says."""
 
     exit_code = 8
+
+
+class EvaluationError(HycompileError):
+    """An evaluation function cannot be imported, raises, or returns no number."""
+
+    exit_code = 9

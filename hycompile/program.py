@@ -20,6 +20,7 @@ from hycompile.quiet import quiet_torch
 from hycompile.text import canonical_text, graph_text
 
 if TYPE_CHECKING:
+    from hycompile.evaluation import Evaluation
     from hycompile.quantisation.plan import QuantPlan
 
 
@@ -120,6 +121,7 @@ class Program:
             digest.
         calibration: calls whose values say what ranges a quantised form of it needs; not part of the digest.
         plan: how it was quantised; None for a float Program. The graph holds all of it that changes what is computed.
+        evaluation: the user's own measure of it, which passes that trade accuracy may ask; not part of the digest.
     """
 
     name: str
@@ -129,6 +131,7 @@ class Program:
     tokenizer: bytes | None = field(default=None, repr=False)
     calibration: tuple[Step, ...] = field(default=(), repr=False)
     plan: QuantPlan | None = field(default=None, repr=False)
+    evaluation: Evaluation | None = field(default=None, repr=False)
 
     def copy(self) -> Program:
         """A Program whose graphs can be rewritten without touching this one; weights are shared."""
@@ -142,7 +145,10 @@ class Program:
         return to_dtype(self, dtype)
 
     def save(self, path: Path) -> None:
-        """Write it to one file, which :func:`hycompile.capture` and ``hycompile build`` read again."""
+        """Write it to one file, which :func:`hycompile.capture` and ``hycompile build`` read again.
+
+        Left out are calibration data, which may be large and is the user's own, and the evaluation function.
+        """
         from hycompile.archive import save
 
         save(self, path)

@@ -75,6 +75,7 @@ class RuntimeReport:
         quantised: how near the artifact is to the quantised model, and that to the float model, on the calibration
             set: ``output_sqnr`` in dB, ``worst_error`` of a sample, ``agreement`` of the largest output in percent.
         profile: operator, calls, milliseconds; slowest first.
+        score: by the user's evaluation function; None without one, or where the artifact was not run.
     """
 
     runtime: str
@@ -92,6 +93,40 @@ class RuntimeReport:
     ratio: dict[str, object] | None = None
     quantised: dict[str, object] | None = None
     profile: list[tuple[str, int, float]] = field(default_factory=list[tuple[str, int, float]])
+    score: float | None = None
+
+
+@dataclass
+class EvaluationReport:
+    """What the user's evaluation function found; the artifacts' scores are in their rows.
+
+    Args:
+        function: its name.
+        original: the score of the float model.
+        simulation: the score of the quantised model; None if nothing was quantised.
+        max_drop: by how much a score may be lower than the float model's; None if it is only told.
+    """
+
+    function: str
+    original: float
+    simulation: float | None
+    max_drop: float | None
+
+
+@dataclass
+class SensitivityReport:
+    """Every layer on its own, on a few calls of the calibration set; signal-to-noise ratios in dB.
+
+    Args:
+        calls: how many.
+        together: with every layer rounded.
+        layers: method, layer, ratio where it alone is rounded, ratio where all but it are, and what it was given in the
+            end if it is not rounded as the others (``float``, ``8 bits``); in graph order.
+    """
+
+    calls: int
+    together: float
+    layers: list[tuple[str, str, float, float, str]]
 
 
 @dataclass
@@ -108,6 +143,7 @@ class QuantisationReport:
         kept: reason and count of the layers that stay in float.
         values: what was quantised, counted by role and bits.
         plan: the plan as JSON text; once it is written, its file.
+        sensitivity: every layer on its own; None if that was not measured.
     """
 
     calls: int
@@ -119,6 +155,7 @@ class QuantisationReport:
     kept: list[tuple[str, int]]
     values: dict[str, int]
     plan: str
+    sensitivity: SensitivityReport | None = None
 
 
 @dataclass
@@ -140,3 +177,4 @@ class BuildReport:
     provenance: dict[str, str] = field(default_factory=dict[str, str])
     tools: dict[str, str] = field(default_factory=dict[str, str])
     quantisation: QuantisationReport | None = None
+    evaluation: EvaluationReport | None = None

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hycompile import registry
 from hycompile.cache import key
 from hycompile.device import choose_target
-from hycompile.errors import CaptureError
+from hycompile.errors import CaptureError, EvaluationError, PassError
 from hycompile.target import Precision, Target
 
 if TYPE_CHECKING:
     from hycompile.measure.sampling import Plan
+    from hycompile.pipeline import Pass
     from hycompile.tuning.recipe import Recipe
 
 _QUANTISE = re.compile(r"(?:^|,)\s*quantise\s*(?:[{,]|$)")
@@ -36,6 +38,9 @@ class Request:
         prove: check every pass in float64 too.
         recipe: what ``hycompile tune`` chose; runtime, pipeline and precision are its own then.
         calibration: folder of samples, for ``int8``; see :func:`hycompile.quantisation.calibration.load_calibration`.
+        evaluate: ``package.module:function`` that scores a model; see :mod:`hycompile.evaluation`.
+        max_drop: by how much the score may be lower than the float model's; None if it is only told.
+        keep: layers that ``quantise`` keeps in float, besides those that the pipeline names.
     """
 
     source: str
@@ -47,6 +52,9 @@ class Request:
     prove: bool = True
     recipe: Recipe | None = None
     calibration: Path | None = None
+    evaluate: str | None = None
+    max_drop: float | None = None
+    keep: Sequence[str] = ()
 
     def target(self) -> Target:
         """The device as this request wants it.
@@ -54,6 +62,8 @@ class Request:
         Raises:
             DeviceError: no such device, or the recipe is for another one.
             CaptureError: int8 without calibration data, or such data for another precision.
+            EvaluationError: a budget that is none, or nothing to measure it by.
+            PassError: layers to keep where nothing is quantised.
         """
         if self.recipe is not None:
             target = self.recipe.apply(choose_target(self.device))
@@ -61,6 +71,11 @@ class Request:
             target = choose_target(self.device, self.precision, self.pipeline)
             if self.precision in (None, "int8"):
                 target = _quantised(target, self.runtime_names(target)[0])
+        if self.keep:
+            target = _keeping(target, self.keep)
+        if self.max_drop is not None and (self.evaluate is None or not 0 <= self.max_drop < math.inf):
+            reason = "is no budget" if self.evaluate is not None else "has nothing to measure by"
+            raise EvaluationError(f"max_drop {self.max_drop:g}", reason, "give a number from 0 on, and --evaluate")
         if target.precision == "int8" and self.calibration is None:
             raise CaptureError(
                 "precision 'int8'", "needs calibration data: ranges cannot be known without", "give --calibration DIR"
@@ -88,10 +103,27 @@ def _quantised(target: Target, runtime: str) -> Target:
     return target.model_copy(update={"pipeline": pipeline, "precision": "int8"})
 
 
+def _keeping(target: Target, keep: Sequence[str]) -> Target:
+    """A pipeline whose ``quantise`` keeps these layers, too."""
+    from hycompile.pipeline import Pipeline
+
+    steps: list[Pass] = []
+    changed = False
+    for step in Pipeline.parse(target.pipeline).passes:
+        if step.name == "quantise":
+            known, changed = getattr(step, "keep", ""), True
+            steps.append(replace(step, keep=",".join(filter(None, (known, *keep)))))
+        else:
+            steps.append(step)
+    if not changed:
+        raise PassError(f"--keep {keep[0]}", f"nothing is quantised at {target.precision}", "add --precision int8")
+    return target.model_copy(update={"pipeline": str(Pipeline(tuple(steps)))})
+
+
 def request_key(request: Request, target: Target) -> str | None:
     """What identifies a request without capturing; None for files and functions, whose code cannot be told apart so."""
     found = registry.find_model(request.source)
-    if found is None:
+    if found is None or request.evaluate is not None:
         return None
     from hycompile.artifact import folder_digests
 

@@ -33,6 +33,15 @@ def build(
     calibration: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Samples for int8: a .npz, .npy or .safetensors file each.")
     ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER", help="Not quantised; `auto`: the fewest that meet the budget.")
+    ] = None,
+    evaluate: Annotated[
+        str | None, typer.Option(metavar="FUNCTION", help="Scores the model: package.module:function.")
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(metavar="POINTS", help="Fail if a score is lower than the float model's by more.")
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What `hycompile tune` chose: runtime, passes, precision.")
     ] = None,
@@ -56,7 +65,14 @@ def build(
 
     chosen = _recipe(recipe, runtime, pipeline, precision)
     plan = Plan(threads=threads) if measure else None
-    request = Request(model, device, runtime, pipeline, precision, plan, recipe=chosen, calibration=calibration)
+    request = Request(
+        *(model, device, runtime, pipeline, precision, plan),
+        recipe=chosen,
+        calibration=calibration,
+        evaluate=evaluate,
+        max_drop=max_drop,
+        keep=keep or (),
+    )
     target = request.target()
     with working() as say:
         report = run(request, cache=Cache(cache), progress=say)
@@ -121,7 +137,7 @@ def _print(report: BuildReport, page: Path) -> None:
     from rich.table import Table
 
     from hycompile.report.page import verdict
-    from hycompile.report.quantisation import quantisation_lines
+    from hycompile.report.quantisation import evaluation_lines, quantisation_lines
     from hycompile.report.rows import pass_rows, runtime_rows
 
     out = console()
@@ -143,7 +159,7 @@ def _print(report: BuildReport, page: Path) -> None:
         seconds = "cached" if row.cached else row.seconds
         table.add_row(row.runtime, status, row.error, row.size, row.latency, row.ratio, row.delegated, seconds)
     out.print(table)
-    for line in quantisation_lines(report):
+    for line in (*quantisation_lines(report), *evaluation_lines(report)):
         out.print(line, markup=False)
     if report.cached:
         out.print("an identical build was found in the cache; the latencies are the ones measured then")

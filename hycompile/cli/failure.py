@@ -24,6 +24,7 @@ Exit codes:
   6    unsupported by the target, or its toolchain is missing
   7    the device is unknown, or its file or a recipe is wrong
   8    an artifact cannot be written or read
+  9    an evaluation function cannot be imported, raises, or returns no number
   130  interrupted
 """
 

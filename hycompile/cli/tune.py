@@ -19,7 +19,12 @@ def tune(
     model: Annotated[str, typer.Argument(help="Registered model, .pt2 file or package.module:function.")],
     device: Annotated[str, typer.Option(help="Device name, or a path to a device file.")],
     runtime: Annotated[str | None, typer.Option(help="For this runtime; default: the device's first.")] = None,
-    precision: Annotated[Literal["fp32", "fp16"] | None, typer.Option(help="Instead of the device's own.")] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"] | None, typer.Option(help="Instead of the device's own.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Samples for int8: a .npz, .npy or .safetensors file each.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: MODEL-DEVICE-RUNTIME.toml.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Intra-operator threads while measuring.")] = 1,
     runs: Annotated[int, typer.Option(min=6, help="Pairs of samples per comparison.")] = 60,
@@ -41,14 +46,14 @@ def tune(
 
     target = load_target(device)
     plan = Plan(threads=threads, runs=runs, max_seconds=seconds)
-    request = Request(model, device, runtime or target.runtimes[0], precision, plan)
+    request = Request(model, device, runtime or target.runtimes[0], precision, plan, calibration)
     path = out or Path(f"{_stem(model)}-{target.name}-{request.runtime}.toml")
     with working() as say:
         recipe = run(request, cache=Cache(cache), progress=say, keep=lambda recipe: recipe.save(path))
     if json:
         print_json({**recipe.model_dump(mode="json"), "recipe": str(path.absolute())})
     else:
-        _print(recipe, path, device)
+        _print(recipe, path, device, calibration)
 
 
 def _stem(model: str) -> str:
@@ -57,7 +62,7 @@ def _stem(model: str) -> str:
     return last.removesuffix(".pt2") or "model"
 
 
-def _print(recipe: Recipe, path: Path, device: str) -> None:
+def _print(recipe: Recipe, path: Path, device: str, calibration: Path | None) -> None:
     from rich.table import Table
 
     out = console()
@@ -70,7 +75,8 @@ def _print(recipe: Recipe, path: Path, device: str) -> None:
         if trial.reason:
             out.print(f"{trial.choice}={trial.value}: {trial.reason}", markup=False)
     out.print(_verdict(recipe), markup=False)
-    command = f"hycompile build {recipe.model} --device {device} --recipe {path}"
+    samples = f" --calibration {calibration}" if calibration is not None else ""
+    command = f"hycompile build {recipe.model} --device {device} --recipe {path}{samples}"
     out.print(f"recipe: {path}; replay it with\n    {command}", markup=False, soft_wrap=True)
 
 

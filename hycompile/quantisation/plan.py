@@ -114,6 +114,47 @@ class Comparison(_Strict):
         return sorted(self.layers, key=lambda layer: layer.sqnr)[:count]
 
 
+class LayerSensitivity(_Strict):
+    """What rounding one layer does to the outputs, as signal-to-noise ratios in dB.
+
+    Args:
+        method: of the layer.
+        node: the layer; the first of those that share its weight.
+        alone: where only this layer is rounded, all others in float.
+        without: where every layer but this one is rounded.
+        kept: what it was given in the end, ``float`` or ``8 bits``; empty if it is rounded as the others.
+    """
+
+    method: str
+    node: str
+    alone: float
+    without: float
+    kept: str = ""
+
+
+class Sensitivity(_Strict):
+    """Every layer on its own, on a few calls of the calibration set.
+
+    Args:
+        calls: how many.
+        together: signal-to-noise ratio of the outputs on these calls, dB, with every layer rounded.
+        layers: in graph order.
+    """
+
+    calls: int
+    together: float
+    layers: tuple[LayerSensitivity, ...]
+
+    def worst(self, count: int) -> list[LayerSensitivity]:
+        """The layers that do most harm alone, among those that are rounded as the others."""
+        return sorted((layer for layer in self.layers if not layer.kept), key=lambda layer: layer.alone)[:count]
+
+    def blame(self, count: int = 3) -> str:
+        """The layers that do most harm, in words."""
+        told = (f"{layer.node} ({layer.alone:.1f} dB if it alone is rounded)" for layer in self.worst(count))
+        return f"layers to blame: {', '.join(told)}"
+
+
 class QuantPlan(_Strict):
     """What is quantised in a Program and what is not; ``model_dump_json`` and ``model_validate_json`` are its file.
 
@@ -124,11 +165,13 @@ class QuantPlan(_Strict):
         values: in float32 the same in every runtime.
         kept: layers left in float.
         measured: the quantised Program beside the float model on the calibration set.
+        sensitivity: every layer on its own; None if that was not measured.
     """
 
     values: tuple[QuantisedValue, ...]
     kept: tuple[KeptLayer, ...] = ()
     measured: Comparison | None = None
+    sensitivity: Sensitivity | None = None
 
     def of(self, method: str, node: str) -> QuantisedValue | None:
         """The grid of a node's value or of a weight; None if it stays in float."""

@@ -6,7 +6,8 @@ from collections import Counter
 
 from hycompile.program import Program
 from hycompile.quantisation.converts import converts
-from hycompile.reports import QuantisationReport
+from hycompile.quantisation.plan import Sensitivity
+from hycompile.reports import QuantisationReport, SensitivityReport
 
 
 def quantisation_report(program: Program) -> QuantisationReport:
@@ -26,4 +27,10 @@ def quantisation_report(program: Program) -> QuantisationReport:
         kept=kept.most_common(),
         values=plan.summary(),
         plan=plan.model_dump_json(),
+        sensitivity=_sensitivity(plan.sensitivity) if plan.sensitivity is not None else None,
     )
+
+
+def _sensitivity(found: Sensitivity) -> SensitivityReport:
+    layers = [(layer.method, layer.node, layer.alone, layer.without, layer.kept) for layer in found.layers]
+    return SensitivityReport(found.calls, found.together, layers)

@@ -11,8 +11,9 @@ from hycompile.measure.conditions import Conditions
 from hycompile.measure.eager import EAGER, NO_LATENCY
 from hycompile.report.charts import strip_plot
 from hycompile.report.difference import operator_counts, side_by_side
-from hycompile.report.quantisation import quantisation_lines
+from hycompile.report.quantisation import evaluation_lines, quantisation_lines
 from hycompile.report.rows import pass_rows, runtime_rows
+from hycompile.report.sensitivity import picture
 from hycompile.reports import BuildReport, RuntimeReport
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def render(report: BuildReport, target: Target, command: str) -> str:
         operator_times={item.runtime: _time_bars(item) for item in report.runtimes if item.profile},
         passes=pass_rows(report),
         quantisation=quantisation_lines(report),
+        sensitivity=picture(report.quantisation.sensitivity) if report.quantisation is not None else None,
+        evaluation=evaluation_lines(report),
         counts=_count_bars(report),
         diff=side_by_side(report.graph_before, report.graph_after),
         provenance=_provenance(report, measured, command),

@@ -23,6 +23,10 @@ def quantisation_lines(report: BuildReport) -> list[str]:
     worst = sorted(found.layers, key=lambda layer: layer[2])[:_SHOWN]
     if worst:
         lines.append("lowest ratios: " + ", ".join(f"{node} {sqnr:.1f} dB" for _, node, sqnr in worst))
+    if found.sensitivity is not None:
+        layers = sorted(found.sensitivity.layers, key=lambda layer: layer[2])[:_SHOWN]
+        told = ", ".join(f"{node} {alone:.1f} dB{f' ({kept})' if kept else ''}" for _, node, alone, _, kept in layers)
+        lines.append(f"most sensitive ({found.sensitivity.calls} calls, each layer rounded alone): {told}")
     count = sum(count for _, count in found.converts)
     lines.append(f"converts left: {count}" + _reasons(found.converts))
     if found.kept:
@@ -35,6 +39,18 @@ def quantisation_lines(report: BuildReport) -> list[str]:
                 f"worst error {near['worst_error']:.1e}, same largest output {near['agreement']:.1f} %"
             )
     return lines
+
+
+def evaluation_lines(report: BuildReport) -> list[str]:
+    """Scores by the user's function; nothing without one."""
+    found = report.evaluation
+    if found is None:
+        return []
+    scores = {"float model": found.original, "quantised model": found.simulation}
+    scores |= {row.runtime: row.score for row in report.runtimes}
+    told = ", ".join(f"{name} {score:.2f}" for name, score in scores.items() if score is not None)
+    budget = "" if found.max_drop is None else f"; allowed drop {found.max_drop:.2f}"
+    return [f"{found.function}: {told}{budget}"]
 
 
 def _reasons(counts: list[tuple[str, int]]) -> str:

@@ -99,7 +99,8 @@ class Recipe(_Strict):
         """Write the recipe, whole or not at all."""
         import tomli_w
 
-        replay = f"hycompile build {self.model} --device {self.device} --recipe {path.name}"
+        samples = " --calibration DIR" if self.precision == "int8" else ""
+        replay = f"hycompile build {self.model} --device {self.device} --recipe {path.name}{samples}"
         text = tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
         write_text(path, f"# Replay with: {replay}\n{text}")
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hycompile import registry
 from hycompile.cache import Cache, tool_versions
 from hycompile.compile import load_program
-from hycompile.device import choose_target
 from hycompile.errors import HycompileError, Unsupported
-from hycompile.lowering import lower_cached, refuse_missing, refuse_obstacles
+from hycompile.lowering import lower_cached, refuse_missing, refuse_obstacles, refuse_precision
 from hycompile.measure.compare import Ratio, compare
 from hycompile.measure.conditions import load_average, read_conditions
 from hycompile.measure.latency import default_method, load
 from hycompile.measure.sampling import Plan
 from hycompile.pipeline import Pipeline
 from hycompile.prove import prove, require_parity
+from hycompile.quantisation.calibration import load_calibration
+from hycompile.quantisation.prove import prove_quantised, require_simulation
+from hycompile.request import Request as BuildRequest
 from hycompile.target import Precision, Target
 from hycompile.tuning.choices import Choice, RuntimeChoice, choices_for
 from hycompile.tuning.recipe import Evidence, Measured, Recipe, Trial
@@ -25,6 +28,7 @@ from hycompile.tuning.search import search
 
 if TYPE_CHECKING:
     from hycompile.artifact import Artifact
+    from hycompile.backend import Session
     from hycompile.program import Program
 
 Progress = Callable[[str], None]
@@ -43,6 +47,7 @@ class Request:
         runtime: backend name; the device's first by default.
         precision: the device's own by default.
         plan: how to measure.
+        calibration: folder of samples, for ``int8``.
     """
 
     source: str
@@ -50,6 +55,16 @@ class Request:
     runtime: str | None = None
     precision: Precision | None = None
     plan: Plan = field(default_factory=Plan)
+    calibration: Path | None = None
+
+    def target(self) -> Target:
+        """The device as a build with this request would have it.
+
+        Raises:
+            DeviceError: no such device.
+            CaptureError: int8 without calibration data, or such data for another precision.
+        """
+        return BuildRequest(self.source, self.device, precision=self.precision, calibration=self.calibration).target()
 
 
 def tune(
@@ -67,7 +82,7 @@ def tune(
         HycompileError: the device file's own settings cannot be built, proved or measured here. A candidate that
             cannot only becomes a failed trial.
     """
-    target = choose_target(request.device, request.precision)
+    target = request.target()
     runtime = request.runtime or target.runtimes[0]
     _refuse_unmeasurable(runtime, target)
     bench = _Bench(request, runtime, cache or Cache(), progress)
@@ -112,6 +127,9 @@ class _Bench:
     def __post_init__(self) -> None:
         self.progress(f"capturing {self.request.source}")
         self.original = load_program(self.request.source)
+        if self.request.calibration is not None:
+            samples = load_calibration(self.original, self.request.calibration)
+            self.original = replace(self.original, calibration=samples)
 
     def judge(self, choice: Choice, candidate: Target, best: Target) -> Trial:
         """Whether the candidate is faster by more than the margin, with 95 % confidence."""
@@ -137,13 +155,20 @@ class _Bench:
         if target.pipeline not in self.programs:
             self.programs[target.pipeline], _ = Pipeline.parse(target.pipeline)(self.original, prove=False)
         program = self.programs[target.pipeline]
+        refuse_precision(program, target)
         refuse_obstacles(backend, backend.obstacles(program, target))
         artifact, _ = lower_cached(program, backend, target, target.pipeline, self.cache)
         if artifact.digest not in self.proved:
-            error = prove(backend.open(artifact), self.original)
-            require_parity(f"{self.runtime} artifact", error, target.precision, "report it with the model")
+            self._prove(backend.open(artifact), program, target)
             self.proved.add(artifact.digest)
         return artifact
+
+    def _prove(self, session: Session, program: Program, target: Target) -> None:
+        what, way_out = f"{self.runtime} artifact", "report it with the model"
+        if target.precision == "int8":
+            require_simulation(what, prove_quantised(session, program, self.original), way_out)
+        else:
+            require_parity(what, prove(session, self.original), target.precision, way_out)
 
     def ratio(self, first: Target, second: Target) -> Ratio:
         """Time of one form over time of another, turn by turn."""

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from hycompile.errors import ParityError, PassError
 from hycompile.parity import Proof
+from hycompile.passes.quantise.choose import Budget, choose
 from hycompile.passes.quantise.grid import Grid
-from hycompile.passes.quantise.insert import Inserter
+from hycompile.passes.quantise.keep import AUTO, Names
 from hycompile.passes.quantise.layers import Survey, survey
 from hycompile.passes.quantise.linears import restrict
 from hycompile.passes.quantise.make_plan import Scheme, make_plan, observe
 from hycompile.passes.quantise.methods import Search, search_for
+from hycompile.passes.quantise.mixture import Mixture, Planned
 from hycompile.passes.quantise.observers import OBSERVERS
-from hycompile.passes.quantise.rounding import ROUNDINGS, round_layerwise
+from hycompile.passes.quantise.rounding import ROUNDINGS
+from hycompile.passes.quantise.sensitivity import marked, measure_sensitivity
 from hycompile.pipeline import Check, Pass
 from hycompile.program import Method, Program, source_line
 from hycompile.quantisation.measure import compare_layers
 from hycompile.quantisation.nodes import is_quantised
-from hycompile.quantisation.plan import Comparison
+from hycompile.quantisation.plan import Comparison, QuantPlan, Sensitivity
 from hycompile.quantisation.state_path import mark_state_path
 from hycompile.reports import Refusal, RuleReport
 
 __all__ = ["Quantise"]
+
+# Calls of each method on which layers are measured on their own, where the options do not say.
+_CALLS = 4
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,11 @@ class Quantise(Pass):
     or so, on 128 samples or more. ``state`` rounds the layers that decide over a recurrence's state, too. ``products``
     rounds matrix products of two values, too; ``outputs=false`` rounds inputs only. ``min_sqnr`` is the budget: the
     signal-to-noise ratio of the outputs on the calibration set, in dB.
+
+    ``keep`` names layers, or their weights, that stay in float (``keep="head,stem*"``); ``auto`` keeps the fewest, most
+    sensitive ones, by which ``min_sqnr`` and the budget of an evaluation hold; with ``max_mb`` as many as fit, the
+    weights counted at their bits. ``kept_bits`` rounds them to that many bits instead, the values they read and give
+    with them. ``sensitivity`` measures every layer on its own on so many calls of each method.
     """
 
     name: ClassVar[str] = "quantise"
@@ -65,6 +77,10 @@ class Quantise(Pass):
     products: bool = False
     outputs: bool = True
     min_sqnr: float = 10.0
+    keep: str = ""
+    kept_bits: int = 0
+    max_mb: float = 0.0
+    sensitivity: int = 0
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8 or not (self.activation_bits == 0 or 2 <= self.activation_bits <= 8):
@@ -83,6 +99,15 @@ class Quantise(Pass):
             raise ValueError(f"dynamic activations of {self.activation_bits} bits; runtimes have those of 8")
         if self.group and (self.group < 16 or self.group & (self.group - 1) or self.weights != "channel"):
             raise ValueError(f"group {self.group} of weights by {self.weights}; 16, 32, 64, ... by channel")
+        if self.kept_bits and not self.bits < self.kept_bits <= 8:
+            raise ValueError(f"kept_bits={self.kept_bits}; above bits={self.bits}, at most 8, or 0 for float")
+        if self.max_mb and not self.automatic:
+            raise ValueError("max_mb is what keep=auto may use; add it")
+
+    @property
+    def automatic(self) -> bool:
+        """Whether layers to keep are chosen by how sensitive they are."""
+        return AUTO in (part.strip() for part in self.keep.split(","))
 
     def run(self, program: Program, check: Check) -> list[RuleReport]:
         report, start = RuleReport("quantise_layers"), time.perf_counter()
@@ -98,38 +123,66 @@ class Quantise(Pass):
             )
         search = search_for(self.method, self.without)
         self._prepare(search, program, report)
-        original = program.copy()
-        surveys = {
-            name: self._restricted(method, survey(method, products=self.products, outputs=self.outputs))
-            for name, method in program.methods.items()
-        }
-        drafts = observe(program, surveys, self._weights(), self._activations())
-        search.run(program, drafts)
-        plan = make_plan(program, surveys, drafts)
-        inserter = Inserter(plan)
-        report.facts |= plan.summary()
-        nodes = sum(inserter.run(name, method, surveys[name].layers) for name, method in program.methods.items())
-        report.facts["quantise and dequantise nodes"] = nodes
-        if self.rounding == "gptq":
-            layers = {name: found.layers for name, found in surveys.items()}
-            report.facts["weights rounded by GPTQ"] = round_layerwise(original, program, layers, plan)
-        report.hits = sum(len(found.layers) for found in surveys.values())
-        report.refusals = [refusal for found in surveys.values() for refusal in _refusals(found)]
-        found = compare_layers(original, program, program.calibration)
-        program.plan = plan.model_copy(update={"measured": found})
+        mixture = self._mixture(program, search)
+        kept = mixture.matching(Names.parse(self.keep).match)
+        gated = program.evaluation is not None and program.evaluation.max_drop is not None
+        found = self._sensitivity(mixture) if self.automatic or self.sensitivity or gated else None
+        if self.automatic and found is not None:
+            kept = choose(mixture, found, self._budget(), kept)
+        written = mixture.write(program, kept, "among the most sensitive, kept in float by keep=auto")
+        plan = written.plan
+        report.facts |= plan.summary() | {"quantise and dequantise nodes": written.nodes}
+        if mixture.layerwise:
+            report.facts["weights rounded by GPTQ"] = written.again
+        report.hits = len(mixture.names) + len(mixture.narrow.plan.kept) - len(plan.kept)
+        report.refusals = _refusals(mixture.original, plan)
+        measured = compare_layers(mixture.original, program, program.calibration)
+        sensitivity = None if found is None else marked(found, kept, self.kept_bits)
+        program.plan = plan.model_copy(update={"measured": measured, "sensitivity": sensitivity})
         if report.hits:
-            self._hold(found)
+            if not measured.output_sqnr >= self.min_sqnr:
+                raise self._missed(measured, sensitivity or self._sensitivity(mixture))
             check(program, report)
         report.seconds = time.perf_counter() - start
         return [report]
+
+    def _mixture(self, program: Program, search: Search) -> Mixture:
+        """The plan for every layer, and, if layers may be kept in more bits, another one for these."""
+        names = Names.parse(self.keep)
+
+        def found(method: Method) -> Survey:
+            everything = self._survey(method)
+            return everything if self.kept_bits else names.without(everything)
+
+        names.require([self._survey(method) for method in program.methods.values()])
+        wide = None
+        if self.keep and self.kept_bits:
+            more = self.activation_bits and max(self.activation_bits, self.kept_bits)
+            wide = replace(self, bits=self.kept_bits, activation_bits=more, kept_bits=0)._plan(program, found, search)
+        return Mixture(
+            program.copy(), found, self._plan(program, found, search), wide, layerwise=self.rounding == "gptq"
+        )
+
+    def _plan(self, program: Program, found: Callable[[Method], Survey], search: Search) -> Planned:
+        program = program.copy()
+        surveys = {name: found(method) for name, method in program.methods.items()}
+        drafts = observe(program, surveys, self._weights(), self._activations())
+        search.run(program, drafts)
+        return Planned(make_plan(program, surveys, drafts), program)
+
+    def _sensitivity(self, mixture: Mixture) -> Sensitivity:
+        return measure_sensitivity(mixture, mixture.original.calibration, self.sensitivity or _CALLS)
+
+    def _budget(self) -> Budget:
+        return Budget(self.min_sqnr, self.max_mb * 1e6 or None, self.bits, self.kept_bits)
 
     def _weights(self) -> Scheme:
         grid = Grid(self.bits, symmetric=True)
         return Scheme(grid, self.weight_observer, channels=self.weights == "channel", group=self.group)
 
-    def _restricted(self, method: Method, found: Survey) -> Survey:
+    def _survey(self, method: Method) -> Survey:
         mark_state_path(method.graph)
-        dynamic = self.activations == "dynamic"
+        found, dynamic = survey(method, products=self.products, outputs=self.outputs), self.activations == "dynamic"
         return restrict(method, found, dynamic=dynamic, group=self.group, state=self.state)
 
     def _activations(self) -> Scheme | None:
@@ -145,17 +198,15 @@ class Quantise(Pass):
             proof.check(program, f"pass {self}, before it rounds")
             report.facts["exact rewrites before"] = changed
 
-    def _hold(self, found: Comparison) -> None:
-        """Raise unless the outputs on the calibration set are as near to the float model's as ``min_sqnr`` asks."""
-        if not found.output_sqnr >= self.min_sqnr:
-            worst = ", ".join(f"{layer.node} {layer.sqnr:.1f} dB" for layer in found.worst(3))
-            raise ParityError(
-                f"pass {self}",
-                f"signal-to-noise ratio {found.output_sqnr:.1f} dB on the calibration set, "
-                f"budget {self.min_sqnr:.1f} dB; lowest at {worst}",
-                "give more bits, another observer, or a lower min_sqnr",
-            )
+    def _missed(self, found: Comparison, sensitivity: Sensitivity) -> ParityError:
+        return ParityError(
+            f"pass {self}",
+            f"signal-to-noise ratio {found.output_sqnr:.1f} dB on the calibration set, "
+            f"budget {self.min_sqnr:.1f} dB; {sensitivity.blame()}",
+            "give more bits, another observer, keep=auto, or a lower min_sqnr",
+        )
 
 
-def _refusals(found: Survey) -> list[Refusal]:
-    return [Refusal(reason, node.name, source_line(node)) for node, reason in found.kept]
+def _refusals(original: Program, plan: QuantPlan) -> list[Refusal]:
+    nodes = {(name, node.name): node for name, method in original.methods.items() for node in method.graph.graph.nodes}
+    return [Refusal(one.reason, one.node, source_line(nodes[one.method, one.node])) for one in plan.kept]

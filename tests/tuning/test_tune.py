@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hycompile.cache import Cache
 from hycompile.compile import Request as BuildRequest
 from hycompile.compile import build
-from hycompile.errors import ParityError, Unsupported
+from hycompile.errors import CaptureError, ParityError, Unsupported
 from hycompile.measure.compare import Ratio
 from hycompile.measure.sampling import Plan, Samples
 from hycompile.tuning import tune as module
@@ -113,6 +114,23 @@ def test_real_times_give_a_whole_recipe(toy: str, tmp_path: Path) -> None:
     low, high = trial.measured.interval
     assert 0 < low <= trial.measured.ratio <= high
     assert "trying onnx.opset=18 instead of 20" in said
+
+
+def test_int8_is_tuned_on_calibration_data(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, samples = Cache(tmp_path / "cache"), tmp_path / "samples"
+    samples.mkdir()
+    for number in range(3):
+        np.save(samples / f"{number}.npy", np.random.default_rng(number).normal(size=(1, 16, 8, 8)).astype(np.float32))
+    monkeypatch.setattr(module, "compare", _ratio(1.5))
+    recipe = tune(Request(toy, "host", "onnx", "int8", PLAN, samples), cache=cache)
+    assert (recipe.precision, recipe.pipeline.endswith(",quantise")) == ("int8", True)
+    assert "failed" not in {trial.outcome for trial in recipe.trials}
+    recipe.save(tmp_path / "recipe.toml")
+    assert "--recipe recipe.toml --calibration DIR" in (tmp_path / "recipe.toml").read_text()
+    (row,) = build(BuildRequest(toy, "host", recipe=recipe, calibration=samples), cache=cache).runtimes
+    assert (row.status, row.precision, row.cached) == ("proved", "int8", True)
+    with pytest.raises(CaptureError, match="needs calibration data"):
+        tune(Request(toy, "host", "onnx", "int8", PLAN), cache=cache)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 import hycompile as hy
+from hycompile.errors import CaptureError
 from hycompile.parity import execute
 from hycompile.quantisation.nodes import is_dequantise, is_quantise
 from hycompile.quantisation.plan import QuantisedValue, QuantPlan
@@ -24,6 +29,28 @@ def test_plan_survives_its_file() -> None:
     quantised, _ = hy.quantise(hybrid(), samples())
     assert quantised.plan is not None
     assert QuantPlan.model_validate_json(quantised.plan.model_dump_json()) == quantised.plan
+
+
+def test_plan_survives_the_programs_file_and_calibration_data_stay_outside(tmp_path: Path) -> None:
+    quantised, _ = hy.quantise(hybrid(), samples(), "quantise{bits=4,min_sqnr=-20.0,sensitivity=1}")
+    quantised.save(tmp_path / "program.hyc")
+    loaded = hy.capture(tmp_path / "program.hyc")
+    assert loaded.plan is not None
+    assert loaded.plan == quantised.plan
+    assert loaded.calibration == ()
+    one, other = (execute(each.methods["forward"]).outputs[0] for each in (quantised, loaded))
+    assert torch.equal(one, other)
+    names = {node.name for node in loaded.methods["forward"].graph.graph.nodes}
+    assert {value.node for value in loaded.plan.values if value.role == "activation"} <= names
+
+
+def test_a_file_whose_plan_is_none(tmp_path: Path) -> None:
+    quantised, _ = hy.quantise(hybrid(), samples())
+    replace(quantised, plan=None).save(tmp_path / "program.hyc")
+    with zipfile.ZipFile(tmp_path / "program.hyc", "a") as file:
+        file.writestr("quantisation.json", '{"values": [{"bits": 99}]}')
+    with pytest.raises(CaptureError, match="a damaged program archive"):
+        hy.capture(tmp_path / "program.hyc")
 
 
 @pytest.mark.parametrize(
