@@ -29,7 +29,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Written:
-    """A plan that was written into a Program, the quantise and dequantise nodes this took, and weights rounded again."""
+    """A plan that was written into a Program; quantise and dequantise nodes made, and weights rounded again."""
 
     plan: QuantPlan
     nodes: int
