@@ -9,12 +9,20 @@ from hycompile.errors import PassError
 # Before any method: exact, and what the targets' own pipelines begin with.
 BEFORE = "normalise,reparameterise,fuse-conv-attention"
 
-# $w: bits of weights; $a: bits of the values between layers. What a plan costs is measured here, so nothing is refused.
+# What a plan costs is measured here, so nothing is refused.
+_BITS = "bits=$w,activation_bits=$a,min_sqnr=-300.0"
+_MSE = "observer=mse,weight_observer=mse"
+# $w: bits of weights; $a: bits of the values between layers.
 METHODS = {
-    "minmax-tensor": "quantise{bits=$w,activation_bits=$a,weights=tensor,min_sqnr=-300.0}",
-    "minmax": "quantise{bits=$w,activation_bits=$a,min_sqnr=-300.0}",
-    "percentile": "quantise{bits=$w,activation_bits=$a,observer=percentile,min_sqnr=-300.0}",
-    "mse": "quantise{bits=$w,activation_bits=$a,observer=mse,weight_observer=mse,min_sqnr=-300.0}",
+    "minmax-tensor": f"quantise{{{_BITS},weights=tensor}}",
+    "minmax": f"quantise{{{_BITS}}}",
+    "percentile": f"quantise{{{_BITS},observer=percentile}}",
+    "mse": f"quantise{{{_BITS},{_MSE}}}",
+    "easyquant": f"quantise{{{_BITS},method=easyquant}}",
+    "fq-vit": f"equalise-norms{{factors=powers}},quantise{{{_BITS}}}",
+    "repq-vit": f"equalise-norms,quantise{{{_BITS},observer=percentile}}",
+    "equalise-layers": f"equalise-layers,quantise{{{_BITS},{_MSE}}}",
+    "gptq": f"quantise{{{_BITS},{_MSE},rounding=gptq}}",
 }
 # The method of this project, which the goals are about; every other one is a baseline.
 OURS = "qhyvit"

@@ -16,7 +16,7 @@ PACKAGE = DataPackage(
     name="anarchism",
     version="15.3-3",
     sha256="cf21c10948b00e923c62eb31c39a3390413fa26c5ee0e3b925feb0ec7fe42948",
-    licence="GPL-2.0-or-later OR GFDL-1.1-or-later",
+    licence="GPL-2.0-or-later",
 )
 _FOLDER = "./usr/share/doc/anarchism/html/"
 # How the names of the documents of either side begin.
