@@ -28,7 +28,7 @@ class Build(Strict):
         modes: which methods.
         prompt: tokens of a prefill; without one, of the example that decoding is checked on.
         context: tokens that caches have room for.
-        weights: ``int4`` is 8da4w through XNNPACK, or llama.cpp's Q4_0.
+        weights: ``int4`` and ``int8`` are 8da4w and 8da8w through XNNPACK, ``int4`` of llama.cpp is its Q4_0.
         layers: as many of a published model's, from the first; None for all.
         reader: what stands in the place of SambaY's gated memory units; ``recompute`` is the same function.
         cut: whether the selection of the last token's row is pushed towards the inputs.
@@ -39,7 +39,7 @@ class Build(Strict):
     modes: tuple[Mode, ...]
     prompt: int
     context: int
-    weights: Literal["fp32", "int4"] = "fp32"
+    weights: Literal["fp32", "int4", "int8"] = "fp32"
     layers: int | None = None
     reader: Reader = "gmu"
     cut: bool = True

@@ -17,14 +17,20 @@ if TYPE_CHECKING:
 
 _DEVICE = "host"
 _CUT = "sink-slices"
+# Nothing is calibrated: ranges of inputs are found at run time, and weights are random.
+_QUANTISE = {
+    "fp32": "",
+    "int4": ",quantise{bits=4,group=32,activations=dynamic,min_sqnr=-300.0}",
+    "int8": ",quantise{activations=dynamic,min_sqnr=-300.0}",
+}
 
 
 def pipeline(build: Build) -> str:
-    """The device's passes; those without the cut where a build is to have none."""
+    """The device's passes, without the cut where a build is to have none, and quantisation where it is to have that."""
     from hycompile.device import load_target
 
     names = load_target(_DEVICE).pipeline.split(",")
-    return ",".join(name for name in names if build.cut or name != _CUT)
+    return ",".join(name for name in names if build.cut or name != _CUT) + _QUANTISE[build.weights]
 
 
 def compile_to(build: Build, folder: Path) -> Artifact:
@@ -35,22 +41,22 @@ def compile_to(build: Build, folder: Path) -> Artifact:
     Raises:
         HycompileError: whatever stands in the way.
     """
-    from benchmarks.language.int4 import quantise_linears
     from hycompile import registry
     from hycompile.cache import Cache
     from hycompile.device import choose_target
     from hycompile.lowering import lower_cached
     from hycompile.pipeline import Pipeline
+    from hycompile.program import Step
     from hycompile.sharing import share
 
     text, program = pipeline(build), subjects.program(build)
+    # What quantisation is compared with float on.
+    program.calibration = tuple(Step(name, tuple(method.flat_inputs())) for name, method in program.methods.items())
     for step in Pipeline.parse(text).passes:
         step.run(program, lambda program, report: None)
         share(program.methods.values())
-    if build.weights == "int4":
-        quantise_linears(program)
-    backend = registry.backend(build.runtime)
-    return lower_cached(program, backend, choose_target(_DEVICE, "fp32", text), text, Cache(folder))[0]
+    backend, precision = registry.backend(build.runtime), "fp32" if build.weights == "fp32" else "int8"
+    return lower_cached(program, backend, choose_target(_DEVICE, precision, text), text, Cache(folder))[0]
 
 
 def load(folder: Path, threads: int) -> HycompileSession:

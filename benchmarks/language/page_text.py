@@ -12,10 +12,10 @@ ABOUT = {
     ),
     "peers-4-bit": (
         "Beside llama.cpp, weights of 4 bits",
-        "The same models: llama.cpp's `Q4_0` and our 8da4w through XNNPACK. Both quantise all matrices in "
-        "groups of 32 and activations to 8 bits as they come; ours leaves the embedding in float32. Nothing "
-        "is calibrated, and on random weights the error says how much is rounded, not what that costs a "
-        "trained model.",
+        "The same models: llama.cpp's `Q4_0` and our 8da4w through XNNPACK. Both quantise matrices in groups of 32 and "
+        "activations to 8 bits as they come; llama.cpp all of them, ours those that "
+        "[docs/quantisation.md](../../docs/quantisation.md#language-models) names. Nothing is calibrated, and on "
+        "random weights the error says how much is rounded, not what that costs a trained model.",
     ),
     "memory": (
         "What the gated memory is worth",
@@ -36,7 +36,8 @@ ABOUT = {
         "their content is zeros and the last tokens.",
     ),
     "4-bit": (
-        "SambaY, weights of 4 bits",
-        "8da4w through XNNPACK beside float32, behind a prompt of 512 tokens.",
+        "SambaY, weights of 4 and 8 bits",
+        "8da4w (groups of 32) and 8da8w through XNNPACK beside float32, behind a prompt of 512 tokens. Nothing is "
+        "calibrated; what it costs a trained model is in [benchmarks/accuracy](../accuracy/README.md).",
     ),
 }

@@ -177,6 +177,7 @@ def _four_bits(scale: Scale) -> list[Sitting]:
     entries = (
         Entry(contender="fp32", build=wide),
         Entry(contender="8da4w", build=wide.model_copy(update={"weights": "int4"})),
+        Entry(contender="8da8w", build=wide.model_copy(update={"weights": "int8"})),
     )
     return [_sitting("4-bit", mode, scale.prompt, entries) for mode in both]
 

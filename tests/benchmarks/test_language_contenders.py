@@ -7,57 +7,42 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.language import subjects
 from benchmarks.language.builds import Build
-from benchmarks.language.int4 import quantise_linears
 from benchmarks.language.ours import HycompileSession, pipeline
 from benchmarks.language.prepare import STEPS, known, open_session, prepare, prompt
 from benchmarks.language.recompute import recompute_memory
-from hycompile.capture import Call, capture
+from hycompile.attributes import used_tensors
 from hycompile.errors import ArtifactError
 from hycompile.models.language.decoder import Decoder
 from hycompile.models.language.family import build_plan
 from hycompile.models.language.layouts import sambay
 from hycompile.models.language.plan import Plan
-from hycompile.parity import execute, relative_error
-from hycompile.schema import operator_name
+from hycompile.parity import relative_error
+from hycompile.pipeline import Pipeline
+from hycompile.program import Step
 
 TINY = Build(model="causal-lm/lfm2-tiny", runtime="onnx", modes=("prefill", "decode"), prompt=8, context=16)
 
 
-class Halves(nn.Module):
-    """Two methods over one linear; the other's rows are no multiple of a group."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.wide, self.narrow = nn.Linear(64, 20), nn.Linear(20, 8)
-
-    def first(self, x: Tensor) -> Tensor:
-        return self.narrow(torch.tanh(self.wide(x)))
-
-    def second(self, x: Tensor) -> Tensor:
-        return self.wide(x)
-
-
-def test_linears_are_quantised_once_for_all_methods() -> None:
-    x = torch.randn(1, 5, 64)
-    calls = {name: Call((x,), function=name) for name in ("first", "second")}
-    program = capture(Halves().eval(), methods=calls)
-    exact = {name: execute(method, (x,)).outputs for name, method in program.methods.items()}
-    assert quantise_linears(program) == 2
-    small = [tensor for tensor in program.tensors().values() if tensor.dtype == torch.int8 and tensor.shape == (20, 64)]
-    assert len({tensor.data_ptr() for tensor in small}) == 1
-    assert small[0].min() >= -8
-    assert small[0].max() <= 7
-    assert program.weight_bytes < 20 * 64 * 4
-    for name, method in program.methods.items():
-        operators = [operator_name(node) for node in method.graph.graph.nodes]
-        assert operators.count("torchao.quantize_affine") == 1
-        error = relative_error(execute(method, (x,)).outputs, exact[name])
-        assert 1e-4 < error < 0.3
+@pytest.mark.parametrize(("weights", "bits"), [("int4", 4), ("int8", 8)])
+def test_matrices_are_quantised_once_for_both_methods(weights: Any, bits: int, tmp_path: Path) -> None:
+    build = TINY.model_copy(update={"runtime": "executorch", "weights": weights})
+    (step,) = Pipeline.parse(pipeline(build)).passes[-1:]
+    program = subjects.program(build)
+    program.calibration = tuple(Step(name, tuple(method.flat_inputs())) for name, method in program.methods.items())
+    step.run(program, lambda program, report: None)
+    whole = [
+        [tensor for tensor in used_tensors(method.graph).values() if tensor.dtype == torch.int8]
+        for method in program.methods.values()
+    ]
+    prefill, decode = ({tensor.data_ptr() for tensor in tensors} for tensors in whole)
+    assert prefill
+    assert prefill == decode
+    assert max(int(tensor.abs().max()) for tensor in whole[0]) == 2 ** (bits - 1) - 1
 
 
 def test_recomputing_the_memory_is_the_same_function_for_more_work() -> None:
