@@ -62,6 +62,14 @@ class Exam:
         ]
 
 
+class Examination(Protocol):
+    """What a network is asked, and how well it answers."""
+
+    def answers(self, run: Run, batch: int) -> list[Any]: ...
+
+    def scores(self, answers: Sequence[Any], known: Sequence[Any], reference: Sequence[Any]) -> list[Score]: ...
+
+
 @dataclass(frozen=True)
 class Subject:
     """A network of a test bed.
@@ -76,7 +84,7 @@ class Subject:
     program: Program
     batch: int
     calibration: tuple[Tensor, ...]
-    exams: tuple[Exam, ...]
+    exams: tuple[Examination, ...]
 
 
 class Bed(Protocol):

@@ -24,6 +24,15 @@ METHODS = {
     "equalise-layers": f"equalise-layers,quantise{{{_BITS},{_MSE}}}",
     "gptq": f"quantise{{{_BITS},{_MSE},rounding=gptq}}",
 }
+# Of language models, whose linears find the ranges of their inputs at run time, in 8 bits.
+DYNAMIC = {
+    "rows": "quantise{bits=$w,activations=dynamic,min_sqnr=-300.0}",
+    "rows-128": "quantise{bits=$w,group=128,activations=dynamic,min_sqnr=-300.0}",
+    "rows-64": "quantise{bits=$w,group=64,activations=dynamic,min_sqnr=-300.0}",
+    "rows-32": "quantise{bits=$w,group=32,activations=dynamic,min_sqnr=-300.0}",
+    "rows-32-mse": "quantise{bits=$w,group=32,weight_observer=mse,activations=dynamic,min_sqnr=-300.0}",
+    "rows-32-state": "quantise{bits=$w,group=32,state=true,activations=dynamic,min_sqnr=-300.0}",
+}
 # The method of this project, which the goals are about; every other one is a baseline.
 OURS = "qhyvit"
 # Bits of weights and of values.
@@ -34,6 +43,14 @@ DEFAULT_SETTINGS = ("W8A8", "W6A6", "W4A8")
 def setting(weight_bits: int, activation_bits: int) -> str:
     """The name of a pair of bits."""
     return f"W{weight_bits}A{activation_bits}"
+
+
+def methods_for(bed: str, activation_bits: int, extra: list[str]) -> dict[str, str]:
+    """The methods that a test bed is measured with at so many bits of values, and those given as ``NAME=TEXT``."""
+    if bed != "king-james":
+        return named(extra)
+    own = {name: text for name, text in named(extra).items() if name not in METHODS}
+    return (DYNAMIC if activation_bits == 8 else {}) | own
 
 
 def pipeline(method: str, weight_bits: int, activation_bits: int) -> str:

@@ -12,6 +12,7 @@ Weights and values between layers have the bits a table's title says (W4A8: weig
 | A `ocr-clean`, `-noisy`, `-hard` | PP-OCRv6 recogniser, as published | 2,048 rendered lines, three times | a draw |
 | B `fashion-mnist` | six, [models/small_vision](../../models/small_vision) | Fashion-MNIST (MIT), 10,000 | a training |
 | B `quickdraw-345` | the same six | Quick, Draw! (CC-BY-4.0), 345 classes, 6,900 | a training |
+| D `king-james` | [sambay-kjv](../../models/language/sambay_kjv) | held-out chapters, 218 windows | none |
 
 Test bed A is **rendered text, no published OCR benchmark**: English prose in 38 fonts of 8 families, as drawn, as a
 camera sees it, and askew, coarse and badly lit ([models/text_lines](../../models/text_lines)). The lines it is
@@ -21,6 +22,7 @@ delete or replace for each hundred of the text.
 To make it again, in the repository's root (every cell is kept when it is done, and a run continues where it stopped):
 
     .venv/bin/python -m benchmarks.accuracy.run --jobs 2
+    .venv/bin/python -m benchmarks.accuracy.run --only king-james --seeds 0 --settings W8A8 W4A8 --calibration 16
 
 `--prepare --data DIR` fetches the data into a folder, and `--data DIR` reads it there without a network. What runs a
 simulation is torch, timm with torchvision, numpy, safetensors and pydantic; no runtime is loaded.
@@ -37,5 +39,9 @@ READING = """## How to read it
   that differ in 100 places, the loss is known to about 0.1 points.
 - The simulation rounds exactly what the plan says, which [docs/quantisation.md](../../docs/quantisation.md) describes,
   and computes the rest in float: attention, softmax and norms, unless the method's passes say otherwise.
+- A language model foretells each token from those before it in a window of 256; the bytes are those of the tokens
+  foretold. `rows` finds the range of each token at run time; `-32` and so on are the weights that share a scale (`rows`
+  alone: an output channel's), `-mse` ranges of least squared error, `-state` rounds the state path of the state spaces
+  too. Its calibration windows choose nothing but what the report says of costs.
 - Rows of an artifact's runtime give the share of answers that are those of the simulation of the same plan.
 """

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.accuracy.chart import draw
-from benchmarks.accuracy.methods import METHODS
+from benchmarks.accuracy.language_table import language_goals, language_section
+from benchmarks.accuracy.methods import DYNAMIC, METHODS
 from benchmarks.accuracy.page_text import HEAD, READING
 from benchmarks.accuracy.records import SIMULATION, Record
 from benchmarks.accuracy.rows import Row, dump, rows
@@ -34,7 +35,7 @@ def render(records: Sequence[Record]) -> str:
         for (bed, other, metric), found in tables(table).items():
             if other == bits:
                 parts.append(f"### {bed}: {metric} in percent, {bits}\n\n" + "\n".join(_table(found)) + "\n")
-    parts += [READING, "## Methods\n\n" + "\n".join(_methods(records)) + "\n"]
+    parts += [*filter(None, [language_section(table)]), READING, "## Methods\n\n" + "\n".join(_methods(records)) + "\n"]
     failed = [
         f"- {record.bed}, {record.model}, seed {record.seed}, {record.method} W{record.weight_bits}"
         f"A{record.activation_bits}, {record.runner}: `{record.reason.replace('`', chr(39))}`"
@@ -56,7 +57,7 @@ def _chart_name(bits: str) -> str:
 
 
 def _goals(table: Sequence[Row]) -> list[str]:
-    found = goals(table)
+    found = goals(table) + language_goals(table)
     if not found:
         return [f"{NOT_MEASURED.capitalize()}."]
     return [_line("goal", "wanted", "measured"), _rule(3), *(_line(*goal) for goal in found)]
@@ -86,15 +87,15 @@ def _cell(row: Row | None, best: float) -> str:
 
 def _methods(records: Sequence[Record]) -> list[str]:
     """Each method's passes with the bits left open, and what it costs."""
+    known = METHODS | DYNAMIC
     seconds: dict[str, list[float]] = defaultdict(list)
     texts: dict[str, str] = {}
     for record in records:
-        texts.setdefault(record.method, METHODS.get(record.method, record.pipeline))
+        texts.setdefault(record.method, known.get(record.method, record.pipeline))
         if record.quantise_seconds is not None and record.runner == SIMULATION:
             seconds[record.method].append(record.quantise_seconds)
-    known = [method for method in METHODS if method in texts]
     lines = [_line("method", "passes", "seconds of one processor to quantise, median"), _rule(3)]
-    for method in [*known, *sorted(set(texts) - set(known))]:
+    for method in [*(method for method in known if method in texts), *sorted(set(texts) - set(known))]:
         cost = f"{statistics.median(seconds[method]):.0f}" if seconds[method] else ""
         lines.append(_line(method, f"`{texts[method]}`", cost))
     return lines

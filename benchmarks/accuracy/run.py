@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.accuracy.beds import BEDS
-from benchmarks.accuracy.methods import DEFAULT_SETTINGS, METHODS, SETTINGS, named, pipeline
+from benchmarks.accuracy.methods import DEFAULT_SETTINGS, DYNAMIC, METHODS, SETTINGS, methods_for, named, pipeline
 from benchmarks.accuracy.records import FOLDER, RUNS, SIMULATION, Asked, Book, Cell, Outcome, combine, load
 from benchmarks.accuracy.render import write_page
 from benchmarks.accuracy.runners import DEVICES
@@ -80,15 +80,14 @@ def _settings(options: argparse.Namespace) -> Settings:
     if not registry.names("passes"):
         way_out = "install it (pip install --no-deps -e .), or let setuptools write its egg-info into the root"
         raise PassError("hycompile", "has no passes registered in this environment", way_out)
-    methods, asked = named(options.method_text), dict[str, Asked]()
-    for method in options.methods or list(methods):
+    methods, asked = DYNAMIC | named(options.method_text), dict[str, Asked]()
+    for method in options.methods:
         if method not in methods:
             raise PassError(f"method {method!r}", "is not known", f"there are {', '.join(methods)}")
-        for bits in options.settings:
-            text = pipeline(methods[method], *SETTINGS[bits])
-            Pipeline.parse(text)
-            cell = Cell("", "", 0, method, *SETTINGS[bits])
-            asked[key(cell)] = Asked(pipeline=text, calibration=options.calibration, images=options.images)
+    for cell in cells(options):
+        text = pipeline(methods[cell.method], cell.weight_bits, cell.activation_bits)
+        Pipeline.parse(text)
+        asked[key(cell)] = Asked(pipeline=text, calibration=options.calibration, images=options.images)
     return Settings(asked=asked)
 
 
@@ -100,8 +99,9 @@ def cells(options: argparse.Namespace) -> list[Cell]:
         for model in BEDS[bed].models
         if not options.models or model in options.models
         for seed in options.seeds
-        for method in options.methods or named(options.method_text)
+        for method in options.methods or DYNAMIC | named(options.method_text)
         for bits in options.settings
+        if method in methods_for(bed, SETTINGS[bits][1], options.method_text)
         for runner in options.runners
     ]
 
@@ -132,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
     add("--only", nargs="+", default=list(BEDS), choices=BEDS, metavar="BED", help=f"of {', '.join(BEDS)}")
     add("--models", nargs="+", default=[], metavar="MODEL", help="default: all of each bed")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], choices=(0, 1, 2), metavar="N", help="default: 0 1 2")
-    add("--methods", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(METHODS)} and --method-text's")
+    add("--methods", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(METHODS | DYNAMIC)}, own ones")
     add("--method-text", nargs="+", default=[], metavar="NAME=TEXT", help="more methods; $w and $a are the bits")
     add("--settings", nargs="+", default=list(DEFAULT_SETTINGS), choices=SETTINGS, metavar="WxAy", help="bits")
     add("--runners", nargs="+", default=[SIMULATION], choices=(SIMULATION, *DEVICES), metavar="NAME", help="of what")

@@ -11,6 +11,8 @@ from benchmarks.accuracy.records import SIMULATION
 from benchmarks.accuracy.rows import Row
 
 NOT_MEASURED = "not measured yet"
+# Metrics whose tables are of points lost; those of language models are in language_table.
+_POINTS = ("top1", "cer", "line_accuracy")
 # What a goal is about, by test bed; other metrics of a bed are shown and not judged.
 _JUDGED = ("top1", "cer")
 # Points a method may lose on a vision test bed; of character error rates, for text.
@@ -33,7 +35,7 @@ def tables(rows: Iterable[Row]) -> Mapping[tuple[str, str, str], Table]:
     """Simulated rows by test bed, bits and metric, beds and metrics in order of their names."""
     found: dict[tuple[str, str, str], dict[str, dict[str, Row]]] = {}
     for row in sorted(rows, key=lambda row: (row.testbed, -row.weight_bits * row.activation_bits)):
-        if row.runner == SIMULATION and row.metric != "agreement":
+        if row.runner == SIMULATION and row.metric in _POINTS:
             key = (row.testbed, setting(row.weight_bits, row.activation_bits), row.metric)
             found.setdefault(key, {}).setdefault(row.model, {})[row.method] = row
     return found
