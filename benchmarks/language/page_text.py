@@ -12,10 +12,10 @@ ABOUT = {
     ),
     "peers-4-bit": (
         "Beside llama.cpp, weights of 4 bits",
-        "The same models: llama.cpp's `Q4_0` and our 8da4w through XNNPACK. Both quantise matrices in groups of 32 and "
-        "activations to 8 bits as they come; llama.cpp all of them, ours those that "
-        "[docs/quantisation.md](../../docs/quantisation.md#language-models) names. Nothing is calibrated, and on "
-        "random weights the error says how much is rounded, not what that costs a trained model.",
+        "The same models: llama.cpp's `Q4_0` and our 8da4w through XNNPACK. Both quantise all matrices in "
+        "groups of 32 and activations to 8 bits as they come; ours leaves the embedding in float32. Nothing "
+        "is calibrated, and on random weights the error says how much is rounded, not what that costs a "
+        "trained model.",
     ),
     "memory": (
         "What the gated memory is worth",
