@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from hycompile.passes.quantise.methods.easyquant import EasyQuant
 from hycompile.passes.quantise.methods.observed import Observed
+from hycompile.passes.quantise.methods.ptq4vit import PTQ4ViT
 from hycompile.passes.quantise.methods.qhyvit import QHyViT
 from hycompile.passes.quantise.methods.search import Search
 
 __all__ = ["METHODS", "Search", "search_for"]
 
-METHODS: dict[str, type[Search]] = {search.name: search for search in (Observed, EasyQuant, QHyViT)}
+METHODS: dict[str, type[Search]] = {search.name: search for search in (Observed, EasyQuant, PTQ4ViT, QHyViT)}
 
 
 def search_for(name: str, without: str) -> Search:
