@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from html import escape
 
+from benchmarks.accuracy.methods import PARTS
 from benchmarks.accuracy.summary import Table, methods_of
 
 _COLOURS = (
@@ -30,8 +31,9 @@ def draw(found: Mapping[tuple[str, str, str], Table], bits: str) -> str:
     """The chart of one pair of bits; its test beds below one another."""
     chosen = [(f"{bed} {metric}", table) for (bed, other, metric), table in found.items() if other == bits]
     lines = [(f"{title}: {model}", row) for title, table in chosen for model, row in table.items()]
-    methods = list(dict.fromkeys(method for _, table in chosen for method in methods_of(table)))
-    lost = [row.loss for _, line in lines for row in line.values()]
+    found_in = (method for _, table in chosen for method in methods_of(table))
+    methods = [method for method in dict.fromkeys(found_in) if method not in PARTS]
+    lost = [line[method].loss for _, line in lines for method in methods if method in line]
     low, high = _place(min(-0.25, *lost)), _place(max(1.0, *lost))
     top = _TOP + 20 * ((len(methods) - 1) // 5)
     height = top + _LINE * len(lines) + 40

@@ -23,6 +23,8 @@ METHODS = {
     "repq-vit": f"equalise-norms,quantise{{{_BITS},observer=percentile}}",
     "equalise-layers": f"equalise-layers,quantise{{{_BITS},{_MSE}}}",
     "gptq": f"quantise{{{_BITS},{_MSE},rounding=gptq}}",
+    "q-hyvit": f"quantise{{{_BITS},method=q-hyvit}}",
+    "q-hyvit-gptq": f"quantise{{{_BITS},method=q-hyvit,rounding=gptq}}",
 }
 # Of language models, whose linears find the ranges of their inputs at run time, in 8 bits.
 DYNAMIC = {
@@ -33,8 +35,16 @@ DYNAMIC = {
     "rows-32-mse": "quantise{bits=$w,group=32,weight_observer=mse,activations=dynamic,min_sqnr=-300.0}",
     "rows-32-state": "quantise{bits=$w,group=32,state=true,activations=dynamic,min_sqnr=-300.0}",
 }
-# The method of this project, which the goals are about; every other one is a baseline.
-OURS = "qhyvit"
+# What the goals are about; a method whose name begins otherwise is a baseline.
+OURS = "q-hyvit"
+# What each part of it gives: one more a line, up to the method itself. Only measured when asked for by name.
+PARTS = {
+    "q-hyvit-scale": f"quantise{{{_BITS},method=q-hyvit,weights=tensor,without=scheme+bridges+biases}}",
+    "q-hyvit-granularity": f"quantise{{{_BITS},method=q-hyvit,without=scheme+bridges+biases}}",
+    "q-hyvit-scheme": f"quantise{{{_BITS},method=q-hyvit,without=bridges+biases}}",
+    "q-hyvit-bridges": f"quantise{{{_BITS},method=q-hyvit,without=biases}}",
+}
+EVERY = METHODS | PARTS | DYNAMIC
 # Bits of weights and of values.
 SETTINGS = {"W8A8": (8, 8), "W6A6": (6, 6), "W4A8": (4, 8), "W4A4": (4, 4)}
 DEFAULT_SETTINGS = ("W8A8", "W6A6", "W4A8")
@@ -47,17 +57,17 @@ def setting(weight_bits: int, activation_bits: int) -> str:
 
 def methods_for(bed: str, activation_bits: int, extra: list[str]) -> dict[str, str]:
     """The methods that a test bed is measured with at so many bits of values, and those given as ``NAME=TEXT``."""
-    if bed != "king-james":
-        return named(extra)
-    own = {name: text for name, text in named(extra).items() if name not in METHODS}
-    return (DYNAMIC if activation_bits == 8 else {}) | own
+    every, language = named(extra), bed == "king-james"
+    others = EVERY if language else DYNAMIC
+    own = {name: text for name, text in every.items() if name not in others}
+    return (DYNAMIC if language and activation_bits == 8 else {}) | own
 
 
 def pipeline(method: str, weight_bits: int, activation_bits: int) -> str:
     """The passes of a method, exact ones first.
 
     Args:
-        method: its text, as in ``METHODS``.
+        method: its text, as in ``EVERY``.
         weight_bits: put in the place of ``$w``.
         activation_bits: put in the place of ``$a``.
     """
@@ -65,12 +75,12 @@ def pipeline(method: str, weight_bits: int, activation_bits: int) -> str:
 
 
 def named(extra: list[str]) -> dict[str, str]:
-    """``METHODS``, and those given as ``NAME=TEXT``.
+    """``EVERY`` method, and those given as ``NAME=TEXT``.
 
     Raises:
         PassError: text without a name.
     """
-    found = dict(METHODS)
+    found = dict(EVERY)
     for text in extra:
         name, equals, passes = text.partition("=")
         if not (name and equals and passes) or "{" in name:

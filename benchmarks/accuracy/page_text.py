@@ -45,3 +45,8 @@ READING = """## How to read it
   too. Its calibration windows choose nothing but what the report says of costs.
 - Rows of an artifact's runtime give the share of answers that are those of the simulation of the same plan.
 """
+
+ABLATION = """As in the paper's own table: scales alone (one for each weight), granularity (one for each output
+channel), schemes, the objective at the output of bridge blocks; last the method with what it adds to the paper, biases
+that keep each channel's mean.
+"""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from benchmarks.accuracy.chart import draw
 from benchmarks.accuracy.language_table import language_goals, language_section
-from benchmarks.accuracy.methods import DYNAMIC, METHODS
-from benchmarks.accuracy.page_text import HEAD, READING
+from benchmarks.accuracy.methods import EVERY, OURS, PARTS
+from benchmarks.accuracy.page_text import ABLATION, HEAD, READING
 from benchmarks.accuracy.records import SIMULATION, Record
 from benchmarks.accuracy.rows import Row, dump, rows
 from benchmarks.accuracy.summary import NOT_MEASURED, Table, goals, losses, mean_loss, methods_of, tables
@@ -34,7 +34,9 @@ def render(records: Sequence[Record]) -> str:
         parts.append(f"## {bits}\n\n![points lost, {bits}]({_chart_name(bits)})\n")
         for (bed, other, metric), found in tables(table).items():
             if other == bits:
-                parts.append(f"### {bed}: {metric} in percent, {bits}\n\n" + "\n".join(_table(found)) + "\n")
+                shown = [method for method in methods_of(found) if method not in PARTS]
+                parts.append(f"### {bed}: {metric} in percent, {bits}\n\n" + "\n".join(_table(found, shown)) + "\n")
+    parts += _ablation(table)
     parts += [*filter(None, [language_section(table)]), READING, "## Methods\n\n" + "\n".join(_methods(records)) + "\n"]
     failed = [
         f"- {record.bed}, {record.model}, seed {record.seed}, {record.method} W{record.weight_bits}"
@@ -63,12 +65,22 @@ def _goals(table: Sequence[Row]) -> list[str]:
     return [_line("goal", "wanted", "measured"), _rule(3), *(_line(*goal) for goal in found)]
 
 
-def _table(found: Table) -> list[str]:
+def _ablation(table: Sequence[Row]) -> list[str]:
+    """What is left with one part of our method after another, where all of them were measured."""
+    found: list[str] = []
+    for (bed, bits, metric), networks in tables(table).items():
+        stages = [*PARTS, OURS]
+        whole = {model: row for model, row in networks.items() if all(stage in row for stage in stages)}
+        if whole:
+            found.append(f"### {bed}: {metric} in percent, {bits}\n\n" + "\n".join(_table(whole, stages)) + "\n")
+    return [f"## Parts of {OURS}\n\n{ABLATION}", *found] if found else []
+
+
+def _table(found: Table, methods: Sequence[str]) -> list[str]:
     """A network a line, and what each method loses."""
-    methods = methods_of(found)
     lines = [_line("network", "float", *methods), _rule(2 + len(methods))]
     for model, row in found.items():
-        best = min(one.loss for one in row.values())
+        best = min((one.loss for method, one in row.items() if method in methods), default=0.0)
         reference = next(iter(row.values())).reference
         lines.append(_line(model, f"{reference:.2f}", *(_cell(row.get(method), best) for method in methods)))
     means = [mean_loss(found, method) for method in methods]
@@ -87,15 +99,14 @@ def _cell(row: Row | None, best: float) -> str:
 
 def _methods(records: Sequence[Record]) -> list[str]:
     """Each method's passes with the bits left open, and what it costs."""
-    known = METHODS | DYNAMIC
     seconds: dict[str, list[float]] = defaultdict(list)
     texts: dict[str, str] = {}
     for record in records:
-        texts.setdefault(record.method, known.get(record.method, record.pipeline))
+        texts.setdefault(record.method, EVERY.get(record.method, record.pipeline))
         if record.quantise_seconds is not None and record.runner == SIMULATION:
             seconds[record.method].append(record.quantise_seconds)
     lines = [_line("method", "passes", "seconds of one processor to quantise, median"), _rule(3)]
-    for method in [*(method for method in known if method in texts), *sorted(set(texts) - set(known))]:
+    for method in [*(method for method in EVERY if method in texts), *sorted(set(texts) - set(EVERY))]:
         cost = f"{statistics.median(seconds[method]):.0f}" if seconds[method] else ""
         lines.append(_line(method, f"`{texts[method]}`", cost))
     return lines

@@ -4,6 +4,7 @@ In the repository's root, on any number of processors; every cell is on disk as 
 
     python -m benchmarks.accuracy.run --jobs 16              # what runs.json does not hold yet
     python -m benchmarks.accuracy.run --only fashion-mnist --models mobilevit repvit --methods mse --settings W6A6
+    python -m benchmarks.accuracy.run --methods q-hyvit-scale q-hyvit-granularity q-hyvit-scheme q-hyvit-bridges
     python -m benchmarks.accuracy.run --runners executorch onnx --methods mse --settings W8A8
     python -m benchmarks.accuracy.run --prepare --data DIR   # fetch all data; copy DIR to where there is no network
     python -m benchmarks.accuracy.run --render               # results.json, README.md and charts, nothing else
@@ -20,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.accuracy.beds import BEDS
-from benchmarks.accuracy.methods import DEFAULT_SETTINGS, DYNAMIC, METHODS, SETTINGS, methods_for, named, pipeline
+from benchmarks.accuracy.methods import DEFAULT_SETTINGS, EVERY, PARTS, SETTINGS, methods_for, named, pipeline
 from benchmarks.accuracy.records import FOLDER, RUNS, SIMULATION, Asked, Book, Cell, Outcome, combine, load
 from benchmarks.accuracy.render import write_page
 from benchmarks.accuracy.runners import DEVICES
@@ -80,7 +81,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     if not registry.names("passes"):
         way_out = "install it (pip install --no-deps -e .), or let setuptools write its egg-info into the root"
         raise PassError("hycompile", "has no passes registered in this environment", way_out)
-    methods, asked = DYNAMIC | named(options.method_text), dict[str, Asked]()
+    methods, asked = named(options.method_text), dict[str, Asked]()
     for method in options.methods:
         if method not in methods:
             raise PassError(f"method {method!r}", "is not known", f"there are {', '.join(methods)}")
@@ -91,6 +92,11 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(asked=asked)
 
 
+def _methods(options: argparse.Namespace) -> list[str]:
+    """Those named, else all but the parts of one, and those given as text."""
+    return options.methods or [name for name in named(options.method_text) if name not in PARTS]
+
+
 def cells(options: argparse.Namespace) -> list[Cell]:
     """All that are asked for; a method's cells are neighbours."""
     return [
@@ -99,7 +105,7 @@ def cells(options: argparse.Namespace) -> list[Cell]:
         for model in BEDS[bed].models
         if not options.models or model in options.models
         for seed in options.seeds
-        for method in options.methods or DYNAMIC | named(options.method_text)
+        for method in _methods(options)
         for bits in options.settings
         if method in methods_for(bed, SETTINGS[bits][1], options.method_text)
         for runner in options.runners
@@ -132,7 +138,7 @@ def parser() -> argparse.ArgumentParser:
     add("--only", nargs="+", default=list(BEDS), choices=BEDS, metavar="BED", help=f"of {', '.join(BEDS)}")
     add("--models", nargs="+", default=[], metavar="MODEL", help="default: all of each bed")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], choices=(0, 1, 2), metavar="N", help="default: 0 1 2")
-    add("--methods", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(METHODS | DYNAMIC)}, own ones")
+    add("--methods", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(EVERY)} and --method-text's")
     add("--method-text", nargs="+", default=[], metavar="NAME=TEXT", help="more methods; $w and $a are the bits")
     add("--settings", nargs="+", default=list(DEFAULT_SETTINGS), choices=SETTINGS, metavar="WxAy", help="bits")
     add("--runners", nargs="+", default=[SIMULATION], choices=(SIMULATION, *DEVICES), metavar="NAME", help="of what")

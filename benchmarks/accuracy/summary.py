@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from benchmarks.accuracy.methods import METHODS, OURS, setting
+from benchmarks.accuracy.methods import EVERY, OURS, setting
 from benchmarks.accuracy.records import SIMULATION
 from benchmarks.accuracy.rows import Row
 
@@ -44,7 +44,7 @@ def tables(rows: Iterable[Row]) -> Mapping[tuple[str, str, str], Table]:
 def methods_of(table: Table) -> list[str]:
     """The methods in a table, known ones in their own order."""
     found = {method for row in table.values() for method in row}
-    known = [method for method in METHODS if method in found]
+    known = [method for method in EVERY if method in found]
     return [*known, *sorted(found - set(known))]
 
 

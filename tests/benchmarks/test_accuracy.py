@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.accuracy import run as command
 from benchmarks.accuracy.exam import Exam, Subject
-from benchmarks.accuracy.methods import METHODS, SETTINGS, named, pipeline
+from benchmarks.accuracy.methods import EVERY, METHODS, PARTS, SETTINGS, named, pipeline
 from benchmarks.accuracy.records import RUNS, SIMULATION, Asked, Book, Cell, Outcome, combine, decode, encode, load
 from benchmarks.accuracy.shares import Progress, shares
 from benchmarks.accuracy.worker import examine, simulation
@@ -62,7 +62,7 @@ def test_scores_are_beside_float_and_agreement_is_with_the_reference() -> None:
 
 
 def test_every_method_can_be_read_for_every_pair_of_bits() -> None:
-    for text in METHODS.values():
+    for text in EVERY.values():
         for weight_bits, activation_bits in SETTINGS.values():
             parsed = str(Pipeline.parse(pipeline(text, weight_bits, activation_bits)))
             assert "$" not in parsed
@@ -160,3 +160,6 @@ def test_cells_are_of_the_chosen_networks(tmp_path: Path) -> None:
     chosen = ["--only", "fashion-mnist", "--models", "repvit", "--seeds", "1", "--methods", "mse", "--settings", "W6A6"]
     found = command.cells(command.parser().parse_args(chosen))
     assert found == [Cell("fashion-mnist", "repvit", 1, "mse", 6, 6, SIMULATION)]
+    every = command.cells(command.parser().parse_args(["--only", "ocr", "--method-text", "trial=quantise"]))
+    assert list(dict.fromkeys(cell.method for cell in every)) == [*METHODS, "trial"]
+    assert not {cell.method for cell in every} & set(PARTS)

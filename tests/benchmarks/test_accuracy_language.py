@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.accuracy.beds.language import Page, Reading
 from benchmarks.accuracy.language_table import language_goals, language_section
-from benchmarks.accuracy.methods import DYNAMIC, METHODS, SETTINGS, methods_for, pipeline
+from benchmarks.accuracy.methods import DYNAMIC, METHODS, PARTS, SETTINGS, methods_for, pipeline
 from benchmarks.accuracy.rows import Row
 from hycompile.pipeline import Pipeline
 
@@ -52,7 +52,7 @@ def test_a_model_that_knows_the_text_pays_nothing_and_agreement_counts_tokens() 
 def test_language_models_have_methods_of_their_own() -> None:
     assert methods_for("king-james", 8, []) == DYNAMIC
     assert methods_for("king-james", 6, ["own=quantise{bits=$w}"]) == {"own": "quantise{bits=$w}"}
-    assert methods_for("fashion-mnist", 8, []) == METHODS
+    assert methods_for("fashion-mnist", 8, []) == METHODS | PARTS
     for text in DYNAMIC.values():
         Pipeline.parse(pipeline(text, *SETTINGS["W4A8"]))
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from benchmarks.supervise import ROOT
 from hycompile.errors import CaptureError
@@ -53,6 +52,8 @@ def load() -> Corpus:
 
 
 def _parse() -> Mapping[str, NDArray[Any]]:
+    from tokenizers import Tokenizer
+
     recipe = runpy.run_path(str(_PREPARE))
     weights = folder("sambay-kjv")
     assert weights is not None
