@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hycompile.backends.coreml.convert import Converted, convert, deployment_target
+from hycompile.backends.coreml.convert import Converted, convert, deployment_target, float_precision
 from hycompile.backends.coreml.package import load_functions
 from hycompile.backends.coreml.pad_states import REASON, pad_states
 from hycompile.backends.coreml.quiet import quiet_coremltools
@@ -33,7 +33,7 @@ def write_package(program: Program, target: Target, path: Path) -> dict[str, obj
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         single = {name: Path(scratch, f"{name}.mlpackage") for name in program.methods}
         for name, method in program.methods.items():
-            done[name] = convert(method, target.precision, floor, single[name])
+            done[name] = convert(method, float_precision(target), floor, single[name])
         if functions == {"forward": "main"}:
             single["forward"].rename(path)
         else:
@@ -45,6 +45,7 @@ def write_package(program: Program, target: Target, path: Path) -> dict[str, obj
         "runner": "reference interpreter",
         "deployment_target": target.coreml.deployment_target,
         "precision": target.precision,
+        "computes_in": float_precision(target),
         "functions": functions,
         "inputs": {name: list(one.interface.inputs) for name, one in done.items()},
         "outputs": {name: list(one.interface.outputs) for name, one in done.items()},

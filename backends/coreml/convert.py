@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from hycompile.errors import Unsupported
 from hycompile.program import Method, Program
 from hycompile.quiet import quiet_torch
 from hycompile.schema import is_call
-from hycompile.target import Precision
+from hycompile.target import Target
 
 _INTERFACE = {torch.float32: np.float32, torch.float16: np.float16}
 
@@ -105,7 +105,12 @@ class Converted:
     wide: tuple[str, ...]
 
 
-def convert(method: Method, precision: Precision, target: Any, path: Path) -> Converted:
+def float_precision(target: Target) -> Literal["fp32", "fp16"]:
+    """What a package for the target computes in where nothing is rounded to whole numbers."""
+    return target.coreml.beside_int8 if target.precision == "int8" else target.precision
+
+
+def convert(method: Method, precision: Literal["fp32", "fp16"], target: Any, path: Path) -> Converted:
     """Write ``path`` (``.mlpackage``) and say how to call it.
 
     The package takes and returns the method's own floating type, computes in ``precision``, and has ``int32`` wherever
@@ -161,8 +166,8 @@ def _passes(ct: Any, exported: ExportedProgram) -> Any:
     return pipeline
 
 
-def _compute_precision(ct: Any, precision: Precision, wide: list[Node]) -> Any:
-    if precision != "fp16":
+def _compute_precision(ct: Any, precision: Literal["fp32", "fp16"], wide: list[Node]) -> Any:
+    if precision == "fp32":
         return ct.precision.FLOAT32
     return ct.transform.FP16ComputePrecision(op_selector=narrow_enough(wide)) if wide else ct.precision.FLOAT16
 

@@ -11,7 +11,13 @@ from torch.fx import Node
 
 from hycompile.attributes import state_writes, tensor_at
 from hycompile.backend import Obstacle
-from hycompile.backends.coreml.convert import deployment_target, legal_export, legal_method, unconvertible
+from hycompile.backends.coreml.convert import (
+    deployment_target,
+    float_precision,
+    legal_export,
+    legal_method,
+    unconvertible,
+)
 from hycompile.backends.coreml.legalise import MAX_RANK
 from hycompile.backends.coreml.pad_states import LANES, REASON
 from hycompile.backends.coreml.quiet import quiet_coremltools
@@ -98,9 +104,12 @@ def _of_state(method: Method, floor: Any, target: Target) -> Iterator[Obstacle]:
         if _older(floor, "iOS18"):
             reason = f"state needs iOS18 or macOS15, the target is {target.coreml.deployment_target}"
             yield Obstacle(f"state {name}", 1, reason, "raise coreml.deployment_target", where)
-        elif target.precision == "fp32":
-            reason = "Core ML state is float16, which rounds what precision fp32 promises to keep"
-            yield Obstacle(f"state {name}", 1, reason, "build with precision fp16", where)
+        elif float_precision(target) == "fp32":
+            reason = "Core ML state is float16, which rounds what float32 promises to keep"
+            way_out = (
+                "coreml.beside_int8 to fp16 in the device file" if target.precision == "int8" else "precision fp16"
+            )
+            yield Obstacle(f"state {name}", 1, reason, f"set {way_out}", where)
         elif not value.is_floating_point():
             reason = f"Core ML state is float16, which cannot hold {value.dtype}"
             yield Obstacle(f"state {name}", 1, reason, "pass it as an input (a position, a counter)", where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor, nn
 import hycompile as hy
 from hycompile.artifact import Artifact
 from hycompile.backends.coreml import Coreml
-from hycompile.device import open_session
+from hycompile.cache import Cache
+from hycompile.device import load_target, open_session
 from hycompile.parity import execute
 from hycompile.program import Program
+from hycompile.quantisation.prove import prove_quantised
 from hycompile.schema import bind
-from hycompile.target import Target
+from hycompile.target import CoremlOptions, Target
 from tests.passes.quantise.models import hybrid, samples
 from tests.support import captured
 
@@ -94,6 +97,42 @@ class _Moved(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.other(self.one(x).reshape(-1, 2, 3))
+
+
+def _beside(floats: str) -> Target:
+    coreml = CoremlOptions.model_validate({"beside_int8": floats})
+    return load_target("host").model_copy(update={"precision": "int8", "coreml": coreml})
+
+
+def test_floats_beside_whole_numbers_are_16_bits_where_the_device_says_so(tmp_path: Path) -> None:
+    program = _quantised("quantise")
+    artifact = hy.lower(program, _beside("fp16"), "coreml", cache=Cache(tmp_path))
+    # The input becomes float16, and the output float32 again; nothing is cast in between.
+    assert (artifact.manifest.facts["computes_in"], _operators(artifact)["cast"]) == ("fp16", 2)
+    proof = prove_quantised(open_session(artifact), program, hybrid())
+    assert proof.simulation.output_sqnr < proof.artifact.output_sqnr < 100
+
+
+class _Memory(nn.Module):
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(32, 32)
+        self.register_buffer("seen", torch.zeros(1, 32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.add_(self.linear(x))
+        return self.seen * 2
+
+
+def test_state_needs_16_bits_beside_whole_numbers_too() -> None:
+    images = [torch.randn(1, 32) for _ in range(4)]
+    program, _ = hy.quantise(captured(_Memory(), images[0]), images)
+    (found,) = Coreml().obstacles(program, _beside("fp32"))
+    assert found.reason == "Core ML state is float16, which rounds what float32 promises to keep"
+    assert found.way_out == "set coreml.beside_int8 to fp16 in the device file"
+    assert not Coreml().obstacles(program, _beside("fp16"))
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.5])

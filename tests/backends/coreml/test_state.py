@@ -115,7 +115,7 @@ def test_methods_share_state(lower_coreml: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("model", "options", "reason"),
     [
-        (Cache(), {"precision": "fp32"}, "Core ML state is float16, which rounds what precision fp32 promises to keep"),
+        (Cache(), {"precision": "fp32"}, "Core ML state is float16, which rounds what float32 promises to keep"),
         (
             Cache(),
             {"precision": "fp16", "deployment_target": "iOS17"},
