@@ -17,12 +17,12 @@ from hycompile.passes.quantise.simulation import Simulation
 
 @dataclass
 class Block:
-    """A bridge and, by call, what it reads beside its first layer, what its ends give and how much that counts."""
+    """A bridge and, by call, what it reads beside its first layer, what its ends give and the gradients there."""
 
     bridge: Bridge
     sides: list[Operands] = field(default_factory=list[Operands])
     ends: list[Operands] = field(default_factory=list[Operands])
-    weights: list[Operands] = field(default_factory=list[Operands])
+    gradients: list[Operands] = field(default_factory=list[Operands])
 
     def read(self) -> set[Node]:
         """The values it reads that are neither constants nor its own."""
@@ -32,36 +32,36 @@ class Block:
 
 
 class BlockLoss:
-    """``sum(g^2 (found - wanted)^2)`` with ``g`` the gradient of what rounding costs the whole network.
+    """``sum((g (found - wanted))^2)`` with ``g`` the gradient of what rounding costs the whole network.
 
     Source: the objective of Li et al. 2021, "BRECQ", as Q-HyViT takes it.
 
     Args:
         simulation: of the method.
-        weights: squared gradients at layers' outputs, by the calls of their cases.
+        gradients: at layers' outputs, by the calls of their cases.
         blocks: by first layer; these are judged where they end.
     """
 
-    def __init__(self, simulation: Simulation, weights: dict[Node, list[Tensor]], blocks: dict[Node, Block]) -> None:
-        self._simulation, self._weights, self._blocks = simulation, weights, blocks
+    def __init__(self, simulation: Simulation, gradients: dict[Node, list[Tensor]], blocks: dict[Node, Block]) -> None:
+        self._simulation, self._gradients, self._blocks = simulation, gradients, blocks
 
     def __call__(self, case: Case, found: list[Tensor], axis: int | None) -> Tensor:
         block = self._blocks.get(case.layer.node) if axis is None else None
         if block is not None:
             return self._at_the_ends(block, found)
-        parts = zip(found, case.outputs, self._weights[case.layer.node], strict=True)
+        parts = zip(found, case.outputs, self._gradients[case.layer.node], strict=True)
         return sum((_weighed(*part, axis) for part in parts), torch.zeros(()))
 
     def _at_the_ends(self, block: Block, found: list[Tensor]) -> Tensor:
         total, first = torch.zeros(1), block.bridge.first.node
-        for given, side, ends, weights in zip(found, block.sides, block.ends, block.weights, strict=True):
+        for given, side, ends, gradients in zip(found, block.sides, block.ends, block.gradients, strict=True):
             values = ChainMap({first: self._simulation.settled(first, given)}, dict(side))
             for node in block.bridge.nodes:
                 values[node] = self._simulation.compute(node, values)
             for node, wanted in ends.items():
-                total = total + _weighed(values[node], wanted, weights[node], None)
+                total = total + _weighed(values[node], wanted, gradients[node], None)
         return total
 
 
-def _weighed(found: Tensor, wanted: Tensor, weights: Tensor, axis: int | None) -> Tensor:
-    return rows_of((found - wanted).square() * weights, axis).sum(1)
+def _weighed(found: Tensor, wanted: Tensor, gradients: Tensor, axis: int | None) -> Tensor:
+    return rows_of((found - wanted).mul_(gradients).square_(), axis).sum(1)

@@ -32,6 +32,8 @@ def correct_biases(program: Program, name: str, draft: Draft) -> int:
     if method.mutated() or not layers:
         return 0
     means, inputs = _float_means(program, name, layers)
+    if not inputs:
+        return 0
     simulation = Simulation(method, draft)
     calls: list[dict[Node, Any]] = [{} for _ in inputs]
     for node, unused in _in_order(method.graph.graph):

@@ -45,8 +45,8 @@ class Grid:
     def quantise(self, values: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
         """The whole numbers of values; scales and zero points broadcast. As the graph's own nodes compute it."""
         inverse = (1.0 / scale.double()).to(values.dtype)
-        return (torch.round(values * inverse) + zero_point).clamp(self.low, self.high)
+        return (values * inverse).round_().add_(zero_point).clamp_(self.low, self.high)
 
     def round(self, values: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
         """The values on the grid nearest to ``values``."""
-        return (self.quantise(values, scale, zero_point) - zero_point) * scale
+        return self.quantise(values, scale, zero_point).sub_(zero_point).mul_(scale)

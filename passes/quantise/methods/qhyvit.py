@@ -15,7 +15,7 @@ from hycompile.passes.quantise.bridges import bridges
 from hycompile.passes.quantise.cases import Case, read_by, recorded
 from hycompile.passes.quantise.correct_biases import correct_biases
 from hycompile.passes.quantise.draft import Draft
-from hycompile.passes.quantise.gradients import of_rows, squared_gradients
+from hycompile.passes.quantise.gradients import gradients_of, of_rows
 from hycompile.passes.quantise.grid import Grid
 from hycompile.passes.quantise.methods.search import Search
 from hycompile.passes.quantise.ranges import Range
@@ -62,7 +62,7 @@ class _Method:
         found = bridges(draft.layers) if "bridges" not in without else []
         self._blocks = {bridge.first.node: Block(bridge) for bridge in found}
         self._cases = [Case(method, layer, whole=layer.node in self._blocks) for layer in draft.layers]
-        self._weights: dict[Node, list[Tensor]] = {layer.node: [] for layer in draft.layers}
+        self._gradients: dict[Node, list[Tensor]] = {layer.node: [] for layer in draft.layers}
         # Values that operators in float read, too: how far they move, and how much that matters.
         self._alone: dict[Node, list[tuple[Tensor, Tensor]]] = {
             source: [] for source in draft.values if _read_in_float(source, draft)
@@ -72,25 +72,25 @@ class _Method:
         for block in self._blocks.values():
             wanted |= block.read() | set(block.bridge.ends)
         for step, seen in recorded(program, name, wanted):
-            self._take(seen, squared_gradients(method, draft, step, wanted))
+            self._take(seen, gradients_of(method, draft, step, wanted))
 
     def _take(self, seen: Mapping[Node, Tensor], gradients: Mapping[Node, Tensor]) -> None:
         for case in self._cases:
             if not case.take({node: seen[node] for node in read_by(case.layer)}):
                 continue
             node = case.layer.node
-            self._weights[node].append(of_rows(gradients, node, case.outputs[-1]))
+            self._gradients[node].append(of_rows(gradients, node, case.outputs[-1]))
             if (block := self._blocks.get(node)) is not None:
                 block.sides.append({source: seen[source] for source in block.read()})
                 block.ends.append({end: seen[end] for end in block.bridge.ends})
-                block.weights.append({end: of_rows(gradients, end, seen[end]) for end in block.bridge.ends})
+                block.gradients.append({end: of_rows(gradients, end, seen[end]) for end in block.bridge.ends})
         for source, kept in self._alone.items():
             every = -(-seen[source].numel() // _MOST_VALUES)
-            value, weight = seen[source], of_rows(gradients, source, seen[source])
-            kept.append((value.flatten()[::every].clone(), weight.flatten()[::every].clone()))
+            value, slope = seen[source], of_rows(gradients, source, seen[source])
+            kept.append((value.flatten()[::every].clone(), slope.flatten()[::every].clone()))
 
     def search(self, by: str) -> None:
-        loss = BlockLoss(self._simulation, self._weights, self._blocks)
+        loss = BlockLoss(self._simulation, self._gradients, self._blocks)
         ladders = [shares_of] if "scheme" in self._without else [_schemes, _highs, _lows]
         turns = Alternation(self._draft, self._cases, loss, by, ladders)
         for _ in range(_TURNS):
@@ -106,7 +106,7 @@ class _Method:
 
 
 def _moved(tried: Range, kept: list[tuple[Tensor, Tensor]]) -> float:
-    return sum(float(((tried.round(value) - value).square() * weight).sum()) for value, weight in kept)
+    return sum(float(((tried.round(value) - value) * slope).square().sum()) for value, slope in kept)
 
 
 def _read_in_float(source: Node, draft: Draft) -> bool:
