@@ -11,7 +11,7 @@ from hycompile.passes.quantise.alternate import Alternation
 from hycompile.passes.quantise.blocks import BlockLoss
 from hycompile.passes.quantise.cases import Case, read_by, recorded
 from hycompile.passes.quantise.draft import Draft
-from hycompile.passes.quantise.gradients import of_rows, squared_gradients
+from hycompile.passes.quantise.gradients import gradients_of, of_rows
 from hycompile.passes.quantise.methods.search import Search
 from hycompile.passes.quantise.simulation import Simulation
 from hycompile.program import Program
@@ -39,10 +39,10 @@ class PTQ4ViT(Search):
         for name, draft in drafts.items():
             method = program.methods[name]
             found = [Case(method, layer) for layer in draft.layers]
-            weights: dict[Node, list[Tensor]] = {layer.node: [] for layer in draft.layers}
+            slopes: dict[Node, list[Tensor]] = {layer.node: [] for layer in draft.layers}
             for step, seen in recorded(program, name, {node for case in found for node in read_by(case.layer)}):
-                gradients = squared_gradients(method, draft, step, weights)
+                gradients = gradients_of(method, draft, step, slopes)
                 for case in found:
                     if case.take({node: seen[node] for node in read_by(case.layer)}):
-                        weights[case.layer.node].append(of_rows(gradients, case.layer.node, case.outputs[-1]))
-            Alternation(draft, found, BlockLoss(Simulation(method, draft), weights, {}), self.name).run(_TURNS)
+                        slopes[case.layer.node].append(of_rows(gradients, case.layer.node, case.outputs[-1]))
+            Alternation(draft, found, BlockLoss(Simulation(method, draft), slopes, {}), self.name).run(_TURNS)
