@@ -11,6 +11,8 @@ _ROW, _TOP, _FOOT = 18, 22, 24
 _LEFT, _WIDTH = 220, 760
 _WORST = 3
 _LONGEST = 32
+# dB; what is more stands for no noise at all.
+_NONE = 200
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,10 @@ class Bar:
 
 @dataclass(frozen=True)
 class Picture:
-    """Positions in the units of the drawing; ``together`` is where the line of the whole model is."""
+    """Positions in the units of the drawing; ``together`` is where the line of the whole model is.
+
+    ``anchor`` is the end of the line's label that stands there.
+    """
 
     width: int
     height: int
@@ -38,25 +43,26 @@ class Picture:
     top: int
     bottom: int
     together: float
+    anchor: str
     bars: tuple[Bar, ...]
     ticks: tuple[Tick, ...]
 
 
 def picture(found: SensitivityReport | None) -> Picture | None:
-    """A row for every layer on a shared axis in dB; None where nothing was measured.
+    """A row for every layer on a shared axis of noise, in dB below the signal; None where nothing was measured.
 
-    Ratios above those of all other marks are 300 dB where nothing differs: they are drawn at the right end.
+    Where nothing differs, ratios are 300 dB: less noise than the axis shows.
     """
     if found is None or not found.layers:
         return None
-    marks = [found.together, *(value for layer in found.layers for value in layer[2:4])]
-    low = min(marks)
-    high = max([value for value in marks if value < 200] or [low + 1])
+    marks = [-value for value in (found.together, *(value for layer in found.layers for value in layer[2:4]))]
+    high = max(marks)
+    low = min([value for value in marks if value > -_NONE] or [high - 1])
     margin = max(1.0, 0.05 * (high - low))
-    low, high = low - margin, high + margin
+    low, high = min(low, high) - margin, high + margin
 
-    def place(value: float) -> float:
-        share = (min(value, high) - low) / (high - low)
+    def place(ratio: float) -> float:
+        share = (max(-ratio, low) - low) / (high - low)
         return round(_LEFT + (_WIDTH - _LEFT) * share, 1)
 
     rounded = sorted(layer[2] for layer in found.layers if not layer[4])
@@ -72,8 +78,10 @@ def picture(found: SensitivityReport | None) -> Picture | None:
         title += f"; kept in {kept}" if kept else ""
         bars.append(Bar(short, title, kind, _TOP + number * _ROW + _ROW // 2, place(alone), place(without)))
     bottom = _TOP + len(bars) * _ROW
-    ticks = tuple(Tick(place(value), f"{value:g} dB") for value in _round_values(low, high))
-    return Picture(_WIDTH, bottom + _FOOT, _LEFT, _TOP, bottom, place(found.together), tuple(bars), ticks)
+    ticks = tuple(Tick(place(-value), f"{value:g} dB") for value in _round_values(low, high))
+    line = place(found.together)
+    anchor = "end" if line > (_LEFT + _WIDTH) / 2 else "start"
+    return Picture(_WIDTH, bottom + _FOOT, _LEFT, _TOP, bottom, line, anchor, tuple(bars), ticks)
 
 
 def _round_values(low: float, high: float) -> list[float]:
