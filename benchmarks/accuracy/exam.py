@@ -96,6 +96,11 @@ class Bed(Protocol):
     @property
     def models(self) -> tuple[str, ...]: ...
 
+    @property
+    def cost(self) -> float:
+        """What a cell takes, in about minutes of one processor; by it processes share the work."""
+        ...
+
     def prepare(self) -> None:
         """Fetch what ``open`` reads, so that it needs no network."""
         ...

@@ -19,6 +19,7 @@ METHODS = {
     "percentile": f"quantise{{{_BITS},observer=percentile}}",
     "mse": f"quantise{{{_BITS},{_MSE}}}",
     "easyquant": f"quantise{{{_BITS},method=easyquant}}",
+    "ptq4vit": f"quantise{{{_BITS},method=ptq4vit}}",
     "fq-vit": f"equalise-norms{{factors=powers}},quantise{{{_BITS}}}",
     "repq-vit": f"equalise-norms,quantise{{{_BITS},observer=percentile}}",
     "equalise-layers": f"equalise-layers,quantise{{{_BITS},{_MSE}}}",

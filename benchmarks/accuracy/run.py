@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace) -> None:
     with ThreadPoolExecutor(options.jobs) as pool:
         work = [
             pool.submit(attempt_all, job(settings), share, keep, options.limit, 1)
-            for share in shares(pending, options.jobs)
+            for share in shares(pending, options.jobs, {name: bed.cost for name, bed in BEDS.items()})
         ]
         for done in work:
             done.result()

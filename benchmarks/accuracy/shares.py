@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.accuracy.methods import setting
 from benchmarks.accuracy.records import Cell, Outcome
 
 
-def shares(cells: Sequence[Cell], jobs: int) -> list[list[Cell]]:
-    """Cells in lists of one process each, so that ``jobs`` processes have work, with as few loads as that allows.
+def shares(cells: Sequence[Cell], jobs: int, cost: Mapping[str, float]) -> list[list[Cell]]:
+    """Cells in lists of one process each, so that ``jobs`` processes end at about the same time, with few loads.
 
-    A network's cells are together, unless there are more processes than networks; they are dealt out in turn, as the
-    cells of slow methods are neighbours.
+    A network's cells are together, unless they are more than one process's part of all; they are dealt out in turn, as
+    the cells of slow methods are neighbours. The longest list is the first.
+
+    Args:
+        cells: to be measured; a method's are neighbours.
+        jobs: how many processes there are.
+        cost: of a cell, by test bed, in any unit.
     """
     networks: dict[tuple[str, str, int], list[Cell]] = defaultdict(list)
     for cell in cells:
         networks[cell.network].append(cell)
-    parts = -(-jobs // len(networks)) if networks else 1
-    dealt = [found[part::parts] for found in networks.values() for part in range(parts)]
-    return sorted(filter(None, dealt), key=len, reverse=True)
+    fair = sum(cost[cell.bed] for cell in cells) / jobs
+    dealt: list[list[Cell]] = []
+    for found in networks.values():
+        parts = min(len(found), math.ceil(len(found) * cost[found[0].bed] / fair))
+        dealt += [found[part::parts] for part in range(parts)]
+    return sorted(dealt, key=lambda share: -len(share) * cost[share[0].bed])
 
 
 class Progress:

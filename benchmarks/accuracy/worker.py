@@ -17,6 +17,7 @@ from torch import Tensor
 from benchmarks.accuracy.beds import BEDS
 from benchmarks.accuracy.exam import Run, Subject
 from benchmarks.accuracy.methods import BEFORE
+from benchmarks.accuracy.quick import quick
 from benchmarks.accuracy.records import SIMULATION, Asked, Cell, Outcome, decode, encode
 from benchmarks.accuracy.runners import open_artifact
 from benchmarks.exports import one_line
@@ -112,7 +113,7 @@ def examine(cell: Cell, pipeline: str, subject: Subject, known: Sequence[list[An
 
 def simulation(program: Program) -> Run:
     """A Program run operator by operator, in float."""
-    return partial(_first_output, program.methods["forward"])
+    return partial(_first_output, quick(program.methods["forward"]))
 
 
 def _first_output(method: Method, batch: Tensor) -> Tensor:

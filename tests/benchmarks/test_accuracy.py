@@ -104,16 +104,20 @@ def test_an_artifact_is_held_to_the_simulation(subject: Subject) -> None:
     assert found.scores == ()
 
 
-def test_cells_of_a_network_share_a_process_while_there_are_enough_networks() -> None:
+def test_cells_of_a_network_share_a_process_unless_they_are_too_many() -> None:
     cells = [cell(model, seed, method) for model in "ab" for seed in (0, 1) for method in ("minmax", "mse", "slow")]
-    few = shares(cells, 2)
+    few = shares(cells, 2, {"bed": 1.0})
     assert [len(share) for share in few] == [3] * 4
-    assert all(len({one.network for one in share}) == 1 for share in few)
-    many = shares(cells, 8)
-    assert sorted(len(share) for share in many) == [1] * 4 + [2] * 4
-    assert all(len({one.network for one in share}) == 1 for share in many)
+    many = shares(cells, 8, {"bed": 2.0})
+    assert [len(share) for share in many] == [2] * 4 + [1] * 4
+    assert [len(share) for share in shares(cells, 100, {"bed": 1.0})] == [1] * 12
+    long = [one._replace(bed="long") for one in cells[:3]]
+    mixed = shares([*cells, *long], 4, {"bed": 1.0, "long": 8.0})
+    assert [(share[0].bed, len(share)) for share in mixed] == [("long", 1)] * 3 + [("bed", 3)] * 4
+    for found in (few, many, mixed):
+        assert all(len({one.network for one in share}) == 1 for share in found)
     assert sorted(one for share in many for one in share) == sorted(cells)
-    assert shares([], 3) == []
+    assert shares([], 3, {}) == []
 
 
 def test_progress_says_what_is_left() -> None:

@@ -82,6 +82,7 @@ class LanguageBed:
 
     name = "king-james"
     models = ("sambay-kjv",)
+    cost = 2.0
 
     def prepare(self) -> None:
         load()

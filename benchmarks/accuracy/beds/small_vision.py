@@ -22,6 +22,7 @@ class SmallVisionBed:
     """The networks of one data set; each seed is a training of its own, calibrated on a draw of its own."""
 
     name: str
+    cost: float = 1.0
 
     @property
     def models(self) -> tuple[str, ...]:

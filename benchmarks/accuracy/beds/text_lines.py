@@ -25,6 +25,7 @@ class TextLinesBed:
 
     name = "ocr"
     models = ("ppocrv6_rec_small",)
+    cost = 8.0
 
     def prepare(self) -> None:
         files()
