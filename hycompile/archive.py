@@ -23,6 +23,7 @@ from hycompile.errors import ArtifactError, CaptureError
 from hycompile.normal_form import normal_form
 from hycompile.program import Method, Program, Step
 from hycompile.quantisation.plan import QuantPlan
+from hycompile.quantisation.saved import PLAN
 from hycompile.quiet import quiet_torch
 from hycompile.script import checked as checked_script
 from hycompile.sharing import share
@@ -31,7 +32,6 @@ from hycompile.untrusted import BROKEN, WAY_OUT, checked
 _INDEX = "program.json"
 _SCRIPT = "script.safetensors"
 _TOKENIZER = "tokenizer.json"
-_PLAN = "quantisation.json"
 # What torch raises over a graph that is not consistent.
 _UNREADABLE = (RuntimeError, LookupError, ValueError, AttributeError, AssertionError, TypeError, SpecViolationError)
 
@@ -66,7 +66,7 @@ def save(program: Program, path: Path) -> None:
             if program.tokenizer is not None:
                 archive.writestr(_TOKENIZER, program.tokenizer)
             if program.plan is not None:
-                archive.writestr(_PLAN, program.plan.model_dump_json())
+                archive.writestr(PLAN, program.plan.model_dump_json())
         Path(temporary).replace(path)
     except OSError as error:
         raise ArtifactError(
@@ -107,7 +107,7 @@ def _load_program(path: Path, archive: zipfile.ZipFile, name: str | None) -> Pro
         parts = {method: archive.read(f"methods/{method}.pt2") for method in index["methods"]}
         script = _script(index["script"], archive.read(_SCRIPT)) if index.get("script") else ()
         tokenizer = archive.read(_TOKENIZER) if _TOKENIZER in archive.namelist() else None
-        plan = QuantPlan.model_validate_json(archive.read(_PLAN)) if _PLAN in archive.namelist() else None
+        plan = QuantPlan.model_validate_json(archive.read(PLAN)) if PLAN in archive.namelist() else None
     except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
         raise CaptureError(
             f"{path}", f"a damaged program archive ({error})", "save it again with Program.save"

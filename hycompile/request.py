@@ -13,6 +13,7 @@ from hycompile import registry
 from hycompile.cache import key
 from hycompile.device import choose_target
 from hycompile.errors import CaptureError, EvaluationError, PassError
+from hycompile.quantisation.saved import holds_plan
 from hycompile.target import Precision, Target
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Request:
         source: a registered model, a ``.pt2`` file or ``package.module:function``.
         device: name of a device or path of a device file.
         runtimes: backend names; the device's own by default.
-        pipeline: pipeline text; the device's own by default.
+        pipeline: pipeline text; the device's own by default, none for a saved Program that is quantised.
         precision: the device's own by default; ``int8`` for a pipeline that quantises, and it adds ``quantise`` to one
             that does not.
         plan: how to measure latency; None measures nothing.
@@ -65,8 +66,11 @@ class Request:
             EvaluationError: a budget that is none, or nothing to measure it by.
             PassError: layers to keep where nothing is quantised.
         """
+        saved = holds_plan(self.source)
         if self.recipe is not None:
             target = self.recipe.apply(choose_target(self.device))
+        elif saved:
+            target = choose_target(self.device, self.precision or "int8", self.pipeline or "")
         else:
             target = choose_target(self.device, self.precision, self.pipeline)
             if self.precision in (None, "int8"):
@@ -76,7 +80,7 @@ class Request:
         if self.max_drop is not None and (self.evaluate is None or not 0 <= self.max_drop < math.inf):
             reason = "is no budget" if self.evaluate is not None else "has nothing to measure by"
             raise EvaluationError(f"max_drop {self.max_drop:g}", reason, "give a number from 0 on, and --evaluate")
-        if target.precision == "int8" and self.calibration is None:
+        if target.precision == "int8" and self.calibration is None and not saved:
             raise CaptureError(
                 "precision 'int8'", "needs calibration data: ranges cannot be known without", "give --calibration DIR"
             )

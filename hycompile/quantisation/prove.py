@@ -46,7 +46,7 @@ def prove_quantised(session: Session, simulation: Program, original: Program) ->
     Args:
         session: the artifact, freshly opened.
         simulation: the Program it was lowered from.
-        original: the float model.
+        original: the float model; or the simulation itself, read from a file: its plan says how far it is off.
     """
     script = list(islice(simulation.calibration, _MOST)) or steps(original)
     artifact, distance = Agreement(), Agreement()
@@ -54,7 +54,8 @@ def prove_quantised(session: Session, simulation: Program, original: Program) ->
     for given, result, reference in zip(_run(session, script), rounded, known, strict=True):
         artifact.add(result.outputs, given)
         distance.add(reference.outputs, result.outputs)
-    return QuantisedProof(artifact.compared(), distance.compared())
+    known_distance = original.plan.measured if original.plan is not None else None
+    return QuantisedProof(artifact.compared(), known_distance or distance.compared())
 
 
 def require_simulation(what: str, proof: QuantisedProof, way_out: str) -> None:

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import hycompile as hy
 from hycompile.quantisation.plan import QuantPlan
+from tests.passes.quantise.models import hybrid
+from tests.passes.quantise.models import samples as hybrid_samples
 
 
 @pytest.fixture
@@ -94,3 +97,19 @@ def test_tensorrt_gets_a_plan_without_zero_points_where_it_comes_first(cli: Call
     told = " ".join(ran.err.split())
     assert "TensorRT takes symmetric grids only" in told
     assert "quantise them with quantise{activations=symmetric}" in told
+
+
+def test_a_saved_quantised_program_is_built_as_it_is(cli: Callable[..., Any], tmp_path: Path) -> None:
+    quantised, _ = hy.quantise(hybrid(), hybrid_samples(), "quantise{bits=6}")
+    quantised.save(tmp_path / "quantised.hyc")
+    ran = cli("build", "quantised.hyc", "--device", "host", "--runtime", "onnx", "--no-measure", "--json")
+    assert ran.code == 0, ran.err
+    (row,) = ran.document["runtimes"]
+    assert (row["status"], row["precision"], ran.document["pipeline"]["pipeline"]) == ("proved", "int8", "")
+    assert quantised.plan is not None
+    assert quantised.plan.measured is not None
+    told = row["quantised"]["simulation to float"]["output_sqnr"]
+    assert told == pytest.approx(quantised.plan.measured.output_sqnr, abs=1e-3)
+    refused = cli("build", "quantised.hyc", "--device", "host", "--runtime", "onnx", "--precision", "fp32")
+    assert refused.code == 6
+    assert "is quantised: it holds whole numbers" in " ".join(refused.err.split())
