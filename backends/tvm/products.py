@@ -10,8 +10,6 @@ from torch.fx import Node
 from hycompile.backends.tvm.expressions import cast, dtype_of, ops, values
 from hycompile.schema import is_call
 
-_WHOLE = (torch.int8, torch.int16)
-
 
 def product(importer: Any, a: Any, b: Any) -> Any:
     """a @ b, summed in float32 for float16 operands and rounded once at the end."""
@@ -31,10 +29,9 @@ def matmul(node: Node, importer: Any) -> Any:
 def linear(node: Node, importer: Any) -> Any:
     """x W' + b, see :func:`product`."""
     v, emit = values(node, importer), importer.block_builder.emit
-    whole = _whole_operands(node, importer)
+    whole = _whole_numbers(node, importer)
     if whole is not None:
-        x, weight = whole
-        result = emit(ops.matmul(x, emit(ops.permute_dims(weight)), out_dtype="float32"))
+        result = emit(ops.matmul(v["input"], emit(ops.permute_dims(whole)), out_dtype="float32"))
     else:
         result = product(importer, v["input"], emit(ops.permute_dims(v["weight"])))
     return result if v["bias"] is None else emit(ops.add(result, v["bias"]))
@@ -43,11 +40,11 @@ def linear(node: Node, importer: Any) -> Any:
 def conv2d(node: Node, importer: Any) -> Any:
     """Summed in float32, rounded once; the front end returns float32 from float16 operands."""
     v, emit = values(node, importer), importer.block_builder.emit
-    x, weight = _whole_operands(node, importer) or (v["input"], v["weight"])
+    whole = _whole_numbers(node, importer)
     result = emit(
         ops.nn.conv2d(
-            x,
-            weight,
+            v["input"],
+            v["weight"] if whole is None else whole,
             strides=v["stride"],
             padding=v["padding"],
             dilation=v["dilation"],
@@ -61,15 +58,10 @@ def conv2d(node: Node, importer: Any) -> Any:
     return emit(ops.add(result, emit(ops.reshape(v["bias"], (1, -1, 1, 1)))))
 
 
-def _whole_operands(node: Node, importer: Any) -> tuple[Any, Any] | None:
-    """Operands of a layer as whole numbers, if both are such behind a cast to float32: sums cast what they read."""
-    operands: list[Any] = list(node.args[:2])
-    if not all(
-        is_call(operand, "aten._to_copy") and operand.meta["val"].dtype == torch.float32 for operand in operands
-    ):
+def _whole_numbers(node: Node, importer: Any) -> Any:
+    """The weight of a layer in int8, if it is such behind a cast to float32: the sum casts what it reads."""
+    weight: Any = node.args[1]
+    if not (is_call(weight, "aten._to_copy") and weight.meta["val"].dtype == torch.float32):
         return None
-    sources = [operand.args[0] for operand in operands]
-    if any(source.meta["val"].dtype not in _WHOLE for source in sources):
-        return None
-    x, weight = (importer.env[source] for source in sources)
-    return x, weight
+    (source,) = weight.all_input_nodes
+    return importer.env[source] if source.meta["val"].dtype == torch.int8 else None

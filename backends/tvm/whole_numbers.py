@@ -1,4 +1,4 @@
-"""Quantised layers as products of whole numbers, which the library multiplies where they lie in 8 and 16 bits."""
+"""Quantised layers as products of whole numbers, which float32 adds exactly up to 2^24."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch.fx import GraphModule, Node
 from hycompile.attributes import put_tensor, tensor_at
 from hycompile.builder import Builder, Value
 from hycompile.quantisation.int8 import as_int8
-from hycompile.quantisation.nodes import DEQUANTISE, DEQUANTISE_CHANNELS, is_dequantise
+from hycompile.quantisation.nodes import DEQUANTISE, DEQUANTISE_CHANNELS, QUANTISE, is_dequantise
 from hycompile.rewrite import erase_dead
 from hycompile.schema import bind, is_call
 
-# Operator -> the axes behind the one that holds the output channels.
-_LAYERS = {"aten.conv2d": 2, "aten.linear": 0}
+# Operator -> how numbers for the output channels meet its result.
+_LAYERS = {"aten.conv2d": (1, -1, 1, 1), "aten.linear": (-1,)}
 
 
 def take_whole_numbers(module: GraphModule) -> dict[str, int]:
@@ -24,6 +24,7 @@ def take_whole_numbers(module: GraphModule) -> dict[str, int]:
     hits = {
         "as_int8": as_int8(module),
         "multiply_whole_numbers": multiply_whole_numbers(module),
+        "round_in_float": round_in_float(module),
         "fold_weights": fold_weights(module),
     }
     return {name: count for name, count in hits.items() if count}
@@ -32,26 +33,43 @@ def take_whole_numbers(module: GraphModule) -> dict[str, int]:
 def multiply_whole_numbers(module: GraphModule) -> int:
     """layer(s (q - z), t w) + b = s t layer(q - z, w) + b, t a number for each output channel; returns how many.
 
-    q - z takes nine bits, so it is made int16; zero padding then stands for the zero point. Both operands are cast to
-    float, which :mod:`hycompile.backends.tvm.products` moves into the sum; float32 adds whole numbers exactly up to
-    2^24.
+    q - z takes nine bits and stays in float; zero padding stands for the zero point then. The weight is cast to float
+    by :mod:`hycompile.backends.tvm.products` where the sum reads it, so that it takes 8 bits in memory.
     """
     centred: dict[Node, Value] = {}
     found = [node for node in module.graph.nodes if is_call(node, *_LAYERS) and _is_whole(node)]
     for node in found:
         build, bound = Builder(module, node, "whole"), bind(node)
-        x, weight = bind(bound["input"]), bind(bound["weight"])
+        x, weight, dtype = bind(bound["input"]), bind(bound["weight"]), node.meta["val"].dtype
         if x["input"] not in centred:
             centred[x["input"]] = _centred(build, x)
-        factors = (centred[x["input"]], Value(weight["input"]))
-        operands = [build.call("aten._to_copy", factor, dtype=node.meta["val"].dtype) for factor in factors]
+        whole = centred[x["input"]]
+        whole = whole if whole.dtype == dtype else build.call("aten._to_copy", whole, dtype=dtype)
+        channels = build.call("aten._to_copy", Value(weight["input"]), dtype=dtype)
         geometry = [value for name, value in bound.items() if name not in ("input", "weight", "bias")]
-        shape = [-1, *(1,) * next(axes for name, axes in _LAYERS.items() if is_call(node, name))]
+        shape = next(shape for name, shape in _LAYERS.items() if is_call(node, name))
         factor = x["scale"] * _scales(module, bound["weight"]).double()
-        result = build.call(node.target, *operands, None, *geometry)  # type: ignore[arg-type]
-        result = build.call("aten.mul.Tensor", result, factor.reshape(shape if factor.ndim else []))
+        result = build.call(node.target, whole, channels, None, *geometry)  # type: ignore[arg-type]
+        result = build.call("aten.mul.Tensor", result, factor.reshape(shape if factor.ndim else ()))
         if bound["bias"] is not None:
-            result = build.call("aten.add.Tensor", result, build.call("aten.view", Value(bound["bias"]), shape))
+            result = build.call("aten.add.Tensor", result, build.call("aten.view", Value(bound["bias"]), list(shape)))
+        node.replace_all_uses_with(result.node, propagate_meta=False)
+        erase_dead(module, node)
+    module.recompile()
+    return len(found)
+
+
+def round_in_float(module: GraphModule) -> int:
+    """dequantise(quantise(x)) = s (q - z), with q - z as a float from the start; returns how many."""
+    centred: dict[Node, Value] = {}
+    found = [node for node in module.graph.nodes if is_call(node, DEQUANTISE) and is_call(node.args[0], QUANTISE)]
+    for node in found:
+        build, bound = Builder(module, node, "rounded"), bind(node)
+        if bound["input"] not in centred:
+            centred[bound["input"]] = _centred(build, bound)
+        result = build.call("aten.mul.Tensor", centred[bound["input"]], bound["scale"])
+        if result.dtype != node.meta["val"].dtype:
+            result = build.call("aten._to_copy", result, dtype=node.meta["val"].dtype)
         node.replace_all_uses_with(result.node, propagate_meta=False)
         erase_dead(module, node)
     module.recompile()
@@ -80,11 +98,15 @@ def is_rounded_weight(node: Node) -> bool:
 
 
 def _centred(build: Builder, dequantise: dict[str, Any]) -> Value:
-    """q - z, right behind q, for all layers that read it."""
-    source = Value(dequantise["input"])
-    wide = build.call("aten._to_copy", source, dtype=torch.int16, after=source)
-    point = dequantise["zero_point"]
-    return build.call("aten.sub.Tensor", wide, point, after=wide) if point else wide
+    """q - z, right behind q, for all that read it: as it is rounded, or from the whole number where that is moved."""
+    source, point = Value(dequantise["input"]), dequantise["zero_point"]
+    if not is_call(source.node, QUANTISE):
+        wide = build.call("aten._to_copy", source, dtype=torch.float32, after=source)
+        return build.call("aten.sub.Tensor", wide, point, after=wide) if point else wide
+    numbers = bind(source.node)
+    steps = build.call("aten.mul.Tensor", Value(numbers["input"]), 1.0 / numbers["scale"], after=source)
+    whole = build.call("aten.round", steps, after=steps)
+    return build.call("aten.clamp", whole, numbers["quant_min"] - point, numbers["quant_max"] - point, after=whole)
 
 
 def _is_whole(node: Node) -> bool:
