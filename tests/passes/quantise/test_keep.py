@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import hycompile as hy
+from hycompile.attributes import put_tensor, tensor_at
 from hycompile.errors import PassError
 from hycompile.evaluation import Run
 from hycompile.parity import execute, relative_error
+from hycompile.passes.quantise.draft import Draft
 from hycompile.passes.quantise.keep import fewest
+from hycompile.passes.quantise.methods import METHODS, Search
 from hycompile.program import Program
 from hycompile.quantisation.measure import compare_layers
 from hycompile.quantisation.nodes import is_layer
-from hycompile.quantisation.plan import QuantPlan
+from hycompile.quantisation.plan import QuantisedValue, QuantPlan
 from tests.passes.quantise.models import hybrid, samples
 
 LAYERS = ("conv2d", "conv2d_1", "conv2d_2", "linear", "linear_1")
@@ -181,3 +186,37 @@ def test_the_shortest_beginning_that_holds() -> None:
         assert len(found) == needed
         assert len(asked) <= 11
     assert fewest(order, lambda kept: False) == order
+
+
+class _Doubles(Search):
+    """Replaces every weight by its double, as a search may that finds a better one."""
+
+    name = "doubles"
+
+    def run(self, program: Program, drafts: Mapping[str, Draft]) -> None:
+        for method, draft in drafts.items():
+            for name, found in list(draft.weights.items()):
+                graph = program.methods[method].graph
+                put_tensor(graph, name, 2 * tensor_at(graph, name).detach())
+                draft.weights[name] = found.times(2.0, self.name)
+
+
+def test_layers_that_are_kept_have_the_float_models_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search changes what is rounded and nothing else."""
+    monkeypatch.setitem(METHODS, "doubles", _Doubles)
+    text = "quantise{method=doubles,activation_bits=0,min_sqnr=-50.0,keep=conv2d_1}"
+    quantised, _ = hy.quantise(hybrid(), samples(), text)
+    graph = quantised.methods["forward"].graph
+    known = hybrid().methods["forward"].graph
+    assert torch.equal(tensor_at(graph, "mix.weight"), tensor_at(known, "mix.weight"))
+    plan = _plan(quantised).of("forward", "stem.weight")
+    plain = _plan(hy.quantise(hybrid(), samples(), "quantise{activation_bits=0}")[0]).of("forward", "stem.weight")
+    assert plan is not None
+    assert plain is not None
+    assert plan.scale == pytest.approx([2 * scale for scale in plain.scale])
+    assert torch.equal(tensor_at(graph, "stem.weight_int8"), _whole(known, plain))
+
+
+def _whole(graph: nn.Module, value: QuantisedValue) -> Tensor:
+    scale = torch.tensor(value.scale)[:, None, None, None]
+    return (tensor_at(graph, value.node).detach() / scale).round().clamp(value.low, value.high).to(torch.int8)
