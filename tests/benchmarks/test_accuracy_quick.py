@@ -1,4 +1,4 @@
-"""The quicker form of a simulation computes the same bits, and does take the nodes out."""
+"""The quicker form of a simulation computes the same numbers, and does take the nodes out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hycompile.quantisation.quantise import quantise
         ("bits=4,group=16,activations=dynamic", 1),
     ],
 )
-def test_the_same_bits(options: str, left: int) -> None:
+def test_the_same_numbers(options: str, left: int) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.Linear(64, 32))
     inputs = [torch.randn(2, 3, 6, 6) for _ in range(3)]
