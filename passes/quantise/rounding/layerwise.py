@@ -14,7 +14,7 @@ from hycompile.passes.quantise.layers import Layer
 from hycompile.passes.quantise.ranges import along
 from hycompile.passes.quantise.rounding.columns import MULTIPLIED, input_columns, weight_rows
 from hycompile.passes.quantise.rounding.gptq import compensated, gptq
-from hycompile.passes.quantise.rounding.lockstep import Lockstep, starts
+from hycompile.passes.quantise.rounding.lockstep import Lockstep, affordable, starts
 from hycompile.program import Program
 from hycompile.quantisation.plan import QuantisedValue, QuantPlan
 from hycompile.schema import bind, is_call
@@ -26,9 +26,10 @@ _POSITIONS = 1 << 15
 def round_layerwise(original: Program, quantised: Program, layers: dict[str, list[Layer]], plan: QuantPlan) -> int:
     """Round weights by GPTQ, in place, each for the inputs it gets once all layers before it are rounded.
 
-    Both Programs run the calibration set side by side. Weights stay on the plan's grids, and nothing else changes.
-    Left as they are: weights of transposed and three-dimensional convolutions, and those that several layers of a
-    method read. One that several methods read is rounded for the method with the most calibration data.
+    Both Programs run the calibration set side by side, or as many of its calls as memory holds. Weights stay on the
+    plan's grids, and nothing else changes. Left as they are: weights of transposed and three-dimensional convolutions,
+    and those that several layers of a method read. One that several methods read is rounded for the method with the
+    most calibration data.
 
     Args:
         original: the float model.
@@ -73,7 +74,7 @@ class _Walk:
 
     def __init__(self, original: Program, quantised: Program, name: str) -> None:
         self._known, self._found = original.methods[name], quantised.methods[name]
-        begun = starts(original, name)
+        begun = affordable(self._known, starts(original, name))
         self.calls = len(begun)
         self._float, self._rounded = Lockstep(self._known, begun), Lockstep(self._found, begun)
         self._twins = {node.name: node for node in self._known.graph.graph.nodes}

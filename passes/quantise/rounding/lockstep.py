@@ -12,6 +12,9 @@ from hycompile.attributes import used_tensors
 from hycompile.parity import Paused, play
 from hycompile.program import Method, Program
 
+# Numbers held at once for all calls together, for each of two methods: a gigabyte of float32.
+_MOST_HELD = 1 << 28
+
 Start = tuple[Sequence[Any], dict[str, Tensor]]
 """Inputs of a call, flat, and the state before it."""
 
@@ -60,3 +63,15 @@ def starts(program: Program, method: str) -> list[Start]:
             found.append((step.inputs, {name: state[name] for name in used if name in state}))
         state |= result.state
     return found
+
+
+def affordable(method: Method, begun: list[Start]) -> list[Start]:
+    """As many of the calls, evenly spread, as can be held at once, by what the first one holds; at least one."""
+    if not begun:
+        return begun
+    first, held = Paused(method, *begun[0]), 0
+    for node in method.graph.graph.nodes:
+        first.advance(node)
+        values = (value for source, value in first.env.items() if source.op != "get_attr")
+        held = max(held, sum(value.numel() for value in values if isinstance(value, Tensor)))
+    return begun[:: -(-len(begun) * held // _MOST_HELD) or 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,9 +15,11 @@ from hycompile.attributes import put_tensor, tensor_at
 from hycompile.passes.quantise.draft import Draft
 from hycompile.passes.quantise.grid import Grid
 from hycompile.passes.quantise.methods import METHODS, Search
+from hycompile.passes.quantise.rounding import lockstep
 from hycompile.passes.quantise.rounding.columns import MULTIPLIED, input_columns, weight_rows
 from hycompile.passes.quantise.rounding.gptq import compensated, gptq
 from hycompile.program import Program
+from hycompile.quantisation.calibration import calibration
 from hycompile.schema import is_call
 from tests.passes.quantise.models import hybrid, samples
 from tests.support import captured
@@ -148,6 +151,18 @@ def test_outputs_stay_nearer_and_grids_stay_the_same() -> None:
     assert found.plan.measured is not None
     assert nearest.plan.measured is not None
     assert found.plan.measured.output_sqnr > nearest.plan.measured.output_sqnr + 3
+
+
+@pytest.mark.parametrize(("room", "calls"), [(6 * 864, 6), (3 * 864, 3), (1, 1)])
+def test_no_more_calls_than_memory_holds(room: int, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call of two images holds 864 numbers at most: queries, keys and values."""
+    monkeypatch.setattr(lockstep, "_MOST_HELD", room)
+    program = replace(hybrid(), calibration=calibration(hybrid(), samples(6)))
+    begun = lockstep.starts(program, "forward")
+    assert len(begun) == 6
+    kept = lockstep.affordable(program.methods["forward"], begun)
+    assert len(kept) == calls
+    assert kept[0] is begun[0]
 
 
 def test_twice_the_same_numbers() -> None:
