@@ -9,7 +9,7 @@ Weights and values between layers have the bits a table's title says (W4A8: weig
 
 | Test bed | Networks | Test data | A seed is |
 |---|---|---|---|
-| A `ocr-clean`, `-noisy`, `-hard` | PP-OCRv6 recogniser, as published | 2,048 rendered lines, three times | a draw |
+| A `ocr-clean`, `-noisy`, `-hard` | PP-OCRv6 recogniser, as published | 2,048 rendered lines at most, each | a draw |
 | B `fashion-mnist` | six, [models/small_vision](../../models/small_vision) | Fashion-MNIST (MIT), 10,000 | a training |
 | B `quickdraw-345` | the same six | Quick, Draw! (CC-BY-4.0), 345 classes, 6,900 | a training |
 | D `king-james` | [sambay-kjv](../../models/language/sambay_kjv) | held-out chapters, 218 windows | none |

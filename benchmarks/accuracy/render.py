@@ -35,7 +35,7 @@ def render(records: Sequence[Record]) -> str:
         for (bed, other, metric), found in tables(table).items():
             if other == bits:
                 shown = [method for method in methods_of(found) if method not in PARTS]
-                parts.append(f"### {bed}: {metric} in percent, {bits}\n\n" + "\n".join(_table(found, shown)) + "\n")
+                parts.append(_title(bed, metric, bits, found) + "\n".join(_table(found, shown)) + "\n")
     parts += _ablation(table)
     parts += [*filter(None, [language_section(table)]), READING, "## Methods\n\n" + "\n".join(_methods(records)) + "\n"]
     failed = [
@@ -72,8 +72,14 @@ def _ablation(table: Sequence[Row]) -> list[str]:
         stages = [*PARTS, OURS]
         whole = {model: row for model, row in networks.items() if all(stage in row for stage in stages)}
         if whole:
-            found.append(f"### {bed}: {metric} in percent, {bits}\n\n" + "\n".join(_table(whole, stages)) + "\n")
+            found.append(_title(bed, metric, bits, whole) + "\n".join(_table(whole, stages)) + "\n")
     return [f"## Parts of {OURS}\n\n{ABLATION}", *found] if found else []
+
+
+def _title(bed: str, metric: str, bits: str, found: Table) -> str:
+    """The heading of a table, with how much its figures are of."""
+    samples = sorted({one.samples for row in found.values() for one in row.values()})
+    return f"### {bed}: {metric} in percent of {' or '.join(f'{count:,}' for count in samples)}, {bits}\n\n"
 
 
 def _table(found: Table, methods: Sequence[str]) -> list[str]:

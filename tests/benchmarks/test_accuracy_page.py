@@ -89,7 +89,7 @@ def test_goals_tell_the_method_that_loses_least() -> None:
 def test_page() -> None:
     failed = record("mse", 2, 0.0, "two").model_copy(update={"status": "failed", "reason": "no `way`", "scores": ()})
     page = render([*RECORDS, failed, record("trial", 0, 80.0, "three")])
-    assert "| network | float | mse | q-hyvit | trial |" in page
+    assert "### toy: top1 in percent of 100, W6A6\n\n| network | float | mse | q-hyvit | trial |" in page
     assert "| one | 91.00 | 90.00 ± 2.00 | **90.50** ± 1.00 |  |" in page
     assert "| two | 90.00 | 89.00 | **90.50** |  |" in page
     assert "| lost, mean |  |  |  |  |" in page
