@@ -80,7 +80,8 @@ class Request:
         if self.max_drop is not None and (self.evaluate is None or not 0 <= self.max_drop < math.inf):
             reason = "is no budget" if self.evaluate is not None else "has nothing to measure by"
             raise EvaluationError(f"max_drop {self.max_drop:g}", reason, "give a number from 0 on, and --evaluate")
-        if target.precision == "int8" and self.calibration is None and not saved:
+        calibrated = saved or self.calibration is not None
+        if target.precision == "int8" and not calibrated and _calibrates(target.pipeline):
             raise CaptureError(
                 "precision 'int8'", "needs calibration data: ranges cannot be known without", "give --calibration DIR"
             )
@@ -105,6 +106,13 @@ def _quantised(target: Target, runtime: str) -> Target:
     own: str = getattr(registry.backend(runtime), "quantise", "quantise")
     pipeline = target.pipeline if quantises else ",".join(filter(None, (target.pipeline, own)))
     return target.model_copy(update={"pipeline": pipeline, "precision": "int8"})
+
+
+def _calibrates(pipeline: str) -> bool:
+    """Whether some pass chooses by calibration data."""
+    from hycompile.pipeline import Pipeline
+
+    return any(getattr(step, "calibrates", False) for step in Pipeline.parse(pipeline).passes)
 
 
 def _keeping(target: Target, keep: Sequence[str]) -> Target:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 Mode = Literal["prefill", "decode"]
 Runtime = Literal["executorch", "onnx", "llama.cpp", "onnxruntime"]
+Weights = Literal["fp32", "int4", "int8"]
 Reader = Literal["gmu", "recompute", "mamba1", "diff-cross"]
 
 
@@ -39,7 +40,7 @@ class Build(Strict):
     modes: tuple[Mode, ...]
     prompt: int
     context: int
-    weights: Literal["fp32", "int4", "int8"] = "fp32"
+    weights: Weights = "fp32"
     layers: int | None = None
     reader: Reader = "gmu"
     cut: bool = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from benchmarks.language.builds import Build, Mode, Reader, Runtime, Strict
+from benchmarks.language.builds import Build, Mode, Reader, Runtime, Strict, Weights
 from benchmarks.language.rounds import Plan
 
 # Tokens that may be decoded behind a prompt in one sitting, and in the check of a build.
@@ -92,6 +92,7 @@ QUICK = Scale(
     memory=32,
     contexts=(32, 64),
 )
+_CONTENDERS: dict[Weights, str] = {"fp32": "fp32", "int4": "8da4w", "int8": "8da8w"}
 COMPARISONS = ("peers", "peers-4-bit", "memory", "cut", "context", "4-bit")
 
 
@@ -170,16 +171,23 @@ def _context(scale: Scale) -> list[Sitting]:
 
 
 def _four_bits(scale: Scale) -> list[Sitting]:
-    both: tuple[Mode, ...] = ("prefill", "decode")
+    """Prefill with both methods in one file; decoding in files of its own, which are sooner built."""
     wide = Build(
-        model=scale.sambay, runtime="executorch", modes=both, prompt=scale.prompt, context=scale.prompt + _ROOM
+        model=scale.sambay,
+        runtime="executorch",
+        modes=("prefill", "decode"),
+        prompt=scale.prompt,
+        context=scale.prompt + _ROOM,
     )
-    entries = (
-        Entry(contender="fp32", build=wide),
-        Entry(contender="8da4w", build=wide.model_copy(update={"weights": "int4"})),
-        Entry(contender="8da8w", build=wide.model_copy(update={"weights": "int8"})),
-    )
-    return [_sitting("4-bit", mode, scale.prompt, entries) for mode in both]
+    one = _decode(scale.sambay, scale.contexts[0])
+    return [
+        _sitting("4-bit", "prefill", scale.prompt, (_rounded(wide, "fp32"), _rounded(wide, "int4"))),
+        _sitting("4-bit", "decode", scale.contexts[0], tuple(_rounded(one, weights) for weights in _CONTENDERS)),
+    ]
+
+
+def _rounded(build: Build, weights: Weights) -> Entry:
+    return Entry(contender=_CONTENDERS[weights], build=build.model_copy(update={"weights": weights}))
 
 
 def _decode(model: str, context: int) -> Build:

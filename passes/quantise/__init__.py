@@ -28,6 +28,7 @@ from hycompile.quantisation.nodes import is_quantised
 from hycompile.quantisation.plan import Comparison, QuantPlan, Sensitivity
 from hycompile.quantisation.state_path import mark_state_path
 from hycompile.reports import Refusal, RuleReport
+from hycompile.script import steps
 
 __all__ = ["Quantise"]
 
@@ -109,18 +110,26 @@ class Quantise(Pass):
         """Whether layers to keep are chosen by how sensitive they are."""
         return AUTO in (part.strip() for part in self.keep.split(","))
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether calibration data chooses something: ranges known ahead, a search, rounding, or layers to keep."""
+        ahead = self.activation_bits != 0 and self.activations != "dynamic"
+        return ahead or self.method != "observed" or self.rounding != "nearest" or self.automatic
+
     def run(self, program: Program, check: Check) -> list[RuleReport]:
         report, start = RuleReport("quantise_layers"), time.perf_counter()
         if is_quantised(program):
             raise PassError(f"program {program.name!r}", "is quantised already", "start from the float model")
         if program.on_meta:
             raise PassError(f"program {program.name!r}", "is on the meta device: it has no values", "load its weights")
-        if not program.calibration:
+        if not program.calibration and self.calibrates:
             raise PassError(
                 f"program {program.name!r}",
                 "has no calibration data, and ranges cannot be known without",
                 "give --calibration DIR, or hy.quantise(program, calibration=[...])",
             )
+        # Where nothing is chosen by it, the calls that the model brings tell the costs as well.
+        program.calibration = program.calibration or tuple(steps(program))
         search = search_for(self.method, self.without)
         self._prepare(search, program, report)
         mixture = self._mixture(program, search)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import hycompile as hy
-from hycompile.errors import PassError
+from hycompile.errors import CaptureError, PassError
 from hycompile.parity import execute, relative_error
 from hycompile.passes.quantise.linears import fit_group
 from hycompile.program import Program
@@ -166,6 +166,24 @@ def test_inputs_that_no_group_divides_stay_in_float() -> None:
     quantised, _ = hy.quantise(captured(nn.Sequential(nn.Linear(100, 4)), x), [x], "quantise{group=32}")
     (kept,) = _plan(quantised).kept
     assert kept.reason == "its 100 inputs do not split into groups of 32, nor of 32 or more"
+
+
+def test_without_calibration_data_the_examples_tell_the_cost() -> None:
+    quantised, _ = hy.Pipeline.parse(FOUR)(mixer())
+    measured = _plan(quantised).measured
+    assert measured is not None
+    assert measured.calls > 0
+    assert 0 < measured.output_sqnr < 60
+    for text in (FOUR.replace("}", ",rounding=gptq}"), "quantise{bits=4,group=32}"):
+        with pytest.raises(PassError, match="has no calibration data"):
+            hy.Pipeline.parse(text)(mixer())
+
+
+def test_a_request_asks_for_calibration_data_only_if_it_chooses() -> None:
+    request = hy.Request("language/sambay-tiny", pipeline=f"normalise,lower-scans,{FOUR}")
+    assert request.target().precision == "int8"
+    with pytest.raises(CaptureError, match="needs calibration data"):
+        hy.Request("language/sambay-tiny", pipeline="normalise,quantise").target()
 
 
 @pytest.mark.parametrize(
