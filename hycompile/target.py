@@ -56,12 +56,15 @@ class TensorrtOptions(_Strict):
 class CoremlOptions(_Strict):
     """``deployment_target`` is a name of ``coremltools.target``; state needs iOS18 or macOS15.
 
+    ``state``: ``"buffers"`` that Core ML keeps, in float16 and from zero on, or ``"arguments"`` that are given and
+    returned in each call, in the precision of the package and on systems older than these.
     ``pad_states``: state is kept with a last dimension that is a multiple of 32, as the Neural Engine wants it.
     ``beside_int8``: what a package of precision int8 computes in where nothing is rounded to whole numbers; the Neural
     Engine takes ``"fp16"`` only, which rounds so much more that not every artifact is held to be the plan's.
     """
 
     deployment_target: str = "iOS18"
+    state: Literal["buffers", "arguments"] = "buffers"
     pad_states: bool = False
     beside_int8: Literal["fp32", "fp16"] = "fp32"
 

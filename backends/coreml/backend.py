@@ -73,11 +73,12 @@ class Coreml:
         """
         from hycompile.backends.coreml.interpreter import Machine
         from hycompile.backends.coreml.package import load_functions
-        from hycompile.backends.coreml.session import InterpreterSession
+        from hycompile.backends.coreml.session import InterpreterSession, States
 
         functions = load_functions(artifact.file("model"))
         names = cast("dict[str, str]", artifact.manifest.facts["functions"])
         machines = {method: Machine(functions[name], name) for method, name in names.items()}
         states = cast("dict[str, str]", artifact.manifest.facts["states"])
         widths = cast("dict[str, int]", artifact.manifest.facts["state_widths"])
-        return InterpreterSession(machines, artifact.manifest.methods, states, widths, threads)
+        arguments = cast("dict[str, dict[str, dict[str, str]]]", artifact.manifest.facts["state_arguments"])
+        return InterpreterSession(machines, artifact.manifest.methods, States(states, widths, arguments), threads)

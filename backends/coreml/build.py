@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hycompile.backends.coreml.arguments import StateArguments, with_arguments
 from hycompile.backends.coreml.convert import Converted, convert, deployment_target, float_precision
 from hycompile.backends.coreml.package import load_functions
 from hycompile.backends.coreml.pad_states import REASON, pad_states
@@ -27,6 +28,9 @@ def write_package(program: Program, target: Target, path: Path) -> dict[str, obj
     """
     floor = deployment_target(target.coreml.deployment_target)
     program = program.copy()
+    arguments: dict[str, StateArguments] = {}
+    if target.coreml.state == "arguments":
+        program, arguments = with_arguments(program)
     widths = pad_states(program) if target.coreml.pad_states else {}
     functions = {"forward": "main"} if set(program.methods) == {"forward"} else {name: name for name in program.methods}
     done: dict[str, Converted] = {}
@@ -41,6 +45,8 @@ def write_package(program: Program, target: Target, path: Path) -> dict[str, obj
     written = load_functions(path)
     for name, one in done.items():
         refuse_lost_state(name, written[functions[name]], one.interface.states)
+    given = {name: found.named(done[name].interface) for name, found in arguments.items()}
+    held = [(written[functions[name]], given[name]["inputs"] if name in given else {}) for name in done]
     return {
         "runner": "reference interpreter",
         "deployment_target": target.coreml.deployment_target,
@@ -50,11 +56,12 @@ def write_package(program: Program, target: Target, path: Path) -> dict[str, obj
         "inputs": {name: list(one.interface.inputs) for name, one in done.items()},
         "outputs": {name: list(one.interface.outputs) for name, one in done.items()},
         "states": {core: own for one in done.values() for core, own in one.interface.states.items()},
+        "state_arguments": given,
         "rewrites": dict(sum((Counter(one.rewrites) for one in done.values()), Counter[str]())),
         "kept_in_fp32": {name: list(one.wide) for name, one in done.items() if one.wide},
         "operators": _operator_counts(written.values()),
         "weight_bytes": sum(file.stat().st_size for file in path.rglob("weights/*.bin")),
-        "state_bytes": state_bytes(written.values()),
+        "state_bytes": state_bytes(held),
         "state_widths": widths,
         **({"padded_states": f"{len(widths)}: {REASON}"} if widths else {}),
     }

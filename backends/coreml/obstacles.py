@@ -98,25 +98,29 @@ def _derived_size(value: torch.Tensor) -> str:
     return next((str(size) for size in sizes if not size.node.expr.is_symbol), "")
 
 
+_RAISE = "raise coreml.deployment_target, or set coreml.state to arguments"
+
+
 def _of_state(method: Method, floor: Any, target: Target) -> Iterator[Obstacle]:
     for name, write in state_writes(method.graph).items():
         value, where = tensor_at(method.graph, name), source_line(write) or source_line(write.all_input_nodes[-1])
-        if _older(floor, "iOS18"):
+        given = target.coreml.state == "arguments"
+        if not given and _older(floor, "iOS18"):
             reason = f"state needs iOS18 or macOS15, the target is {target.coreml.deployment_target}"
-            yield Obstacle(f"state {name}", 1, reason, "raise coreml.deployment_target", where)
-        elif float_precision(target) == "fp32":
+            yield Obstacle(f"state {name}", 1, reason, _RAISE, where)
+        elif not given and float_precision(target) == "fp32":
             reason = "Core ML state is float16, which rounds what float32 promises to keep"
             way_out = (
                 "coreml.beside_int8 to fp16 in the device file" if target.precision == "int8" else "precision fp16"
             )
-            yield Obstacle(f"state {name}", 1, reason, f"set {way_out}", where)
-        elif not value.is_floating_point():
+            yield Obstacle(f"state {name}", 1, reason, f"set {way_out}, or coreml.state to arguments", where)
+        elif not given and not value.is_floating_point():
             reason = f"Core ML state is float16, which cannot hold {value.dtype}"
             yield Obstacle(f"state {name}", 1, reason, "pass it as an input (a position, a counter)", where)
         elif bool(value.count_nonzero()):
             reason = "Core ML state starts at zero, this buffer does not"
             yield Obstacle(f"state {name}", 1, reason, "start it at zero and add the constant where it is read", where)
-        else:
+        elif not given:
             yield from _of_state_width(name, value, where, target)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,20 +12,36 @@ from torch import Tensor
 from hycompile.artifact import MethodSpec
 from hycompile.backend import OperatorTime
 from hycompile.backends.coreml.interpreter import Machine
+from hycompile.backends.coreml.interpreter.machine import Declared
 from hycompile.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class States:
+    """Where the Program's buffers are, as a package's manifest says.
+
+    Args:
+        kept: Core ML's state names to the Program's buffer names.
+        widths: of buffers that the package holds wider than the Program, the Program's last dimension.
+        arguments: by method, the ``inputs`` and ``outputs`` that stand for buffers, each by name.
+    """
+
+    kept: Mapping[str, str]
+    widths: Mapping[str, int]
+    arguments: Mapping[str, Mapping[str, Mapping[str, str]]]
 
 
 class InterpreterSession:
     """Runs a package's functions in torch on the CPU, operator by operator, over state that starts at zero.
 
     It checks the conversion: operators, weights, shapes, state. It does not show Apple's accumulation in 16 bits, nor
-    what the Neural Engine takes, nor anything about speed.
+    what the Neural Engine takes, nor anything about speed. State that a package takes as arguments is held here, as its
+    caller would.
 
     Args:
         machines: the function of each method.
         methods: each method's signature, as in the manifest.
-        states: Core ML's state names to the Program's buffer names.
-        widths: of buffers that the package holds wider than the Program, the Program's last dimension.
+        states: where state is.
         threads: torch's threads while it runs; as they are, if None.
     """
 
@@ -32,18 +49,20 @@ class InterpreterSession:
         self,
         machines: Mapping[str, Machine],
         methods: Mapping[str, MethodSpec],
-        states: Mapping[str, str],
-        widths: Mapping[str, int],
+        states: States,
         threads: int | None = None,
     ) -> None:
         self._machines, self._methods, self._threads = machines, methods, threads
-        self._names, self._widths = states, widths
+        self._where = states
         self._state = {
-            name: torch.zeros([size or 0 for size in declared.shape], dtype=declared.dtype)
-            for machine in machines.values()
-            for name, declared in machine.states.items()
+            name: _zeros(declared) for machine in machines.values() for name, declared in machine.states.items()
         }
-        unnamed = sorted(self._state.keys() - states.keys())
+        self._given = {
+            buffer: _zeros(machines[method].inputs[name])
+            for method, arguments in states.arguments.items()
+            for name, buffer in arguments["inputs"].items()
+        }
+        unnamed = sorted(self._state.keys() - states.kept.keys())
         if unnamed:
             raise ArtifactError(
                 f"states {unnamed}", "are in the package but not in its manifest", "rebuild the artifact"
@@ -59,22 +78,29 @@ class InterpreterSession:
         if method not in self._machines:
             raise ArtifactError(f"method {method!r}", "not in this package", f"it has {sorted(self._machines)}")
         machine, spec = self._machines[method], self._methods[method]
-        if len(inputs) != len(machine.inputs):
-            raise ArtifactError(
-                f"{len(inputs)} inputs", f"{method!r} takes {len(machine.inputs)}", "give one tensor per input"
-            )
+        arguments = self._where.arguments.get(method, {"inputs": {}, "outputs": {}})
+        own = [name for name in machine.inputs if name not in arguments["inputs"]]
+        if len(inputs) != len(own):
+            raise ArtifactError(f"{len(inputs)} inputs", f"{method!r} takes {len(own)}", "give one tensor per input")
+        given = {name: self._given[buffer] for name, buffer in arguments["inputs"].items()}
         with _threads(self._threads):
-            results = machine.run(dict(zip(machine.inputs, inputs, strict=True)), self._state)
-        return tuple(_as_declared(value, output.dtype) for value, output in zip(results, spec.outputs, strict=True))
+            results = machine.run(dict(zip(own, inputs, strict=True)) | given, self._state)
+        after = results[len(spec.outputs) :]
+        self._given |= dict(zip(arguments["outputs"].values(), after, strict=True))
+        return tuple(_as_declared(value, output.dtype) for value, output in zip(results, spec.outputs, strict=False))
 
     def state(self) -> dict[str, Tensor]:
         """The current state by the Program's buffer names."""
-        named = {self._names[name]: value for name, value in self._state.items()}
-        return {name: value[..., : self._widths.get(name)].clone() for name, value in named.items()}
+        named = {self._where.kept[name]: value for name, value in self._state.items()} | self._given
+        return {name: value[..., : self._where.widths.get(name)].clone() for name, value in named.items()}
 
     def profile(self, inputs: Sequence[Tensor], runs: int = 8) -> list[OperatorTime] | None:
         """None: the interpreter's time says nothing about a device."""
         return None
+
+
+def _zeros(declared: Declared) -> Tensor:
+    return torch.zeros([size or 0 for size in declared.shape], dtype=declared.dtype)
 
 
 def _as_declared(value: Tensor, dtype: str) -> Tensor:

@@ -35,12 +35,16 @@ def refuse_lost_state(method: str, function: Any, states: Mapping[str, str]) -> 
             )
 
 
-def state_bytes(functions: Iterable[Any]) -> int:
-    """Bytes of the states that functions declare; functions of one package share a state of one name."""
+def state_bytes(functions: Iterable[tuple[Any, Mapping[str, str]]]) -> int:
+    """Bytes of the states that functions declare or are given; functions of one package share a state of one name.
+
+    Args:
+        functions: each with its inputs that stand for state, and the names of these buffers.
+    """
     sizes: dict[str, int] = {}
-    for function in functions:
+    for function, given in functions:
         for name, variable in dict(function.inputs).items():
-            if is_state(variable):
+            if is_state(variable) or name in given:
                 found = declared(variable, name)
-                sizes[name] = prod(size or 0 for size in found.shape) * found.dtype.itemsize
+                sizes[given.get(name, name)] = prod(size or 0 for size in found.shape) * found.dtype.itemsize
     return sum(sizes.values())

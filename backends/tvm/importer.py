@@ -11,9 +11,9 @@ from tvm.relax.frontend.torch import from_exported_program
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from hycompile.backends.tvm.convert import CONVERTERS
-from hycompile.backends.tvm.signature import Signature
 from hycompile.capture import export
 from hycompile.errors import Unsupported
+from hycompile.explicit_state import Signature
 
 
 def import_methods(signatures: dict[str, Signature]) -> IRModule:

@@ -20,11 +20,11 @@ from hycompile.backends.tvm.importer import import_methods
 from hycompile.backends.tvm.interface import Interface, MethodInterface
 from hycompile.backends.tvm.optimise import optimise
 from hycompile.backends.tvm.schedule import Machine, Report, schedule
-from hycompile.backends.tvm.signature import make_explicit, state_of
 from hycompile.backends.tvm.target import llvm_target
 from hycompile.backends.tvm.toolchain import find_linker, missing_linker
 from hycompile.backends.tvm.whole_numbers import take_whole_numbers
 from hycompile.errors import ArtifactError, Unsupported
+from hycompile.explicit_state import make_explicit, state_of
 from hycompile.program import Program
 from hycompile.target import Target
 

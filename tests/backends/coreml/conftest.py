@@ -156,7 +156,7 @@ def _as_torch(value: Any) -> Any:
     return [torch.from_numpy(item) for item in value] if isinstance(value, list) else torch.from_numpy(np.array(value))
 
 
-def make_target(precision: str = "fp32", deployment_target: str = "iOS18", pad_states: bool = False) -> Target:
+def make_target(precision: str = "fp32", deployment_target: str = "iOS18", **options: Any) -> Target:
     """A device that asks for Core ML."""
     return Target.model_validate(
         {
@@ -166,7 +166,7 @@ def make_target(precision: str = "fp32", deployment_target: str = "iOS18", pad_s
             "precision": precision,
             "triple": "arm64-apple-ios",
             "os": {"name": "ios", "floor": "18"},
-            "coreml": {"deployment_target": deployment_target, "pad_states": pad_states},
+            "coreml": {"deployment_target": deployment_target, **options},
             "sources": [{"fact": "none", "reference": "none"}],
         }
     )
@@ -181,11 +181,9 @@ def coreml_target() -> Callable[..., Target]:
 def lower_coreml(tmp_path: Path) -> Callable[..., Artifact]:
     """Lower a Program into a fresh folder, with the manifest that ``hycompile build`` would write."""
 
-    def lower(
-        program: Program, precision: str = "fp32", deployment_target: str = "iOS18", pad_states: bool = False
-    ) -> Artifact:
+    def lower(program: Program, precision: str = "fp32", deployment_target: str = "iOS18", **options: Any) -> Artifact:
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
-        target = make_target(precision, deployment_target, pad_states)
+        target = make_target(precision, deployment_target, **options)
         lowered = Coreml().lower(program, target, folder)
         assert [path.name for path in folder.iterdir()] == ["model.mlpackage"]
         manifest = Manifest(

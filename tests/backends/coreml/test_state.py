@@ -16,7 +16,7 @@ from hycompile.backends.coreml.interpreter import Machine
 from hycompile.backends.coreml.package import load_functions
 from hycompile.capture import Call
 from hycompile.errors import Unsupported
-from hycompile.program import Method, Program
+from hycompile.program import Method, Program, Step
 from hycompile.prove import prove
 
 RUN_HERE = ("read_state", "coreml_update_state")
@@ -70,6 +70,30 @@ def test_three_steps_match_with_state(lower_coreml: Callable[..., Any]) -> None:
     assert all(not value.any() for value in session.state().values())
     assert prove(session, program) < 5e-3
     assert all(value.any() for value in session.state().values())
+
+
+def test_state_as_arguments_keeps_float32(lower_coreml: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    token = torch.randn(1, 32)
+    calls = {"step": Call((token, torch.tensor(1))), "reset": Call((token,), function="reset")}
+    script = [Step("step", (token, torch.tensor(at))) for at in range(3)]
+    script += [Step("reset", (token,)), Step("step", (token, torch.tensor(3)))]
+    program = hy.capture(Cache().eval(), methods=calls, script=script)
+    artifact = lower_coreml(program, precision="fp32", state="arguments")
+    facts = artifact.manifest.facts
+    assert facts["states"] == {}
+    assert facts["state_bytes"] == 4 * (32 + 4 * 32)
+    assert set(facts["state_arguments"]["step"]["outputs"].values()) == {"hidden", "inner.keys"}
+    session = Coreml().open(artifact)
+    assert prove(session, program) < 1e-6
+    assert set(session.state()) == {"hidden", "inner.keys"}
+    assert not any(value.any() for value in Coreml().open(artifact).state().values())
+
+
+def test_state_as_arguments_suits_older_systems(lower_coreml: Callable[..., Any]) -> None:
+    program = _program(Cache())
+    session = Coreml().open(lower_coreml(program, precision="fp16", state="arguments", deployment_target="iOS16"))
+    assert prove(session, program) < 5e-3
 
 
 def test_a_new_session_starts_over(lower_coreml: Callable[..., Any]) -> None:

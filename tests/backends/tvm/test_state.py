@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from hycompile.artifact import Artifact
 from hycompile.attributes import put_tensor
 from hycompile.backends.tvm import Tvm
-from hycompile.backends.tvm.signature import make_explicit, state_of
 from hycompile.capture import capture
 from hycompile.errors import ArtifactError, Unsupported
+from hycompile.explicit_state import make_explicit, state_of
 from hycompile.parity import execute, relative_error
 from hycompile.program import Program
 

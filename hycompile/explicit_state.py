@@ -1,4 +1,4 @@
-"""State made explicit: written buffers become inputs and outputs of the function, since Relax has none of its own."""
+"""State made explicit, for formats that hold none: written buffers become inputs and outputs of the function."""
 
 from __future__ import annotations
 
