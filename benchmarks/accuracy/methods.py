@@ -35,6 +35,9 @@ DYNAMIC = {
     "rows-32": "quantise{bits=$w,group=32,activations=dynamic,min_sqnr=-300.0}",
     "rows-32-mse": "quantise{bits=$w,group=32,weight_observer=mse,activations=dynamic,min_sqnr=-300.0}",
     "rows-32-gptq": "quantise{bits=$w,group=32,rounding=gptq,activations=dynamic,min_sqnr=-300.0}",
+    "rows-32-mse-gptq": (
+        "quantise{bits=$w,group=32,weight_observer=mse,rounding=gptq,activations=dynamic,min_sqnr=-300.0}"
+    ),
     "rows-32-state": "quantise{bits=$w,group=32,state=true,activations=dynamic,min_sqnr=-300.0}",
 }
 # What the goals are about; a method whose name begins otherwise is a baseline.

@@ -41,8 +41,8 @@ READING = """## How to read it
   and computes the rest in float: attention, softmax and norms, unless the method's passes say otherwise.
 - A language model foretells each token from those before it in a window of 256; the bytes are those of the tokens
   foretold. `rows` finds the range of each token at run time; `-32` and so on are the weights that share a scale (`rows`
-  alone: an output channel's), `-mse` ranges of least squared error, `-gptq` rounding layer by layer, `-state` rounds the
-  state path of the state spaces too. Of its 16 calibration windows only `-gptq` learns anything.
+  alone: an output channel's), `-mse` ranges of least squared error, `-gptq` rounding layer by layer, `-state` rounds
+  the state path of the state spaces too. Of its 16 calibration windows only `-gptq` learns anything.
 - The likeliest token is a fine measure: where two are nearly as likely, the order of additions decides. That of an
   artifact is compared with the simulation's on some of the windows (`--runners executorch --images 16`).
 - Rows of an artifact's runtime give the share of answers that are those of the simulation of the same plan.
