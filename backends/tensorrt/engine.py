@@ -27,7 +27,7 @@ def build_engine(
 
     Networks are strongly typed: every layer computes in the type the ONNX file gives it, and float32 means float32
     (TF32, TensorRT's default, keeps 10 bits of mantissa and is off). A TensorRT before 10 has no such networks: there
-    float16 is allowed layer by layer.
+    float16, or int8 between the file's quantise and dequantise nodes, is allowed layer by layer.
 
     Raises:
         Unsupported: unknown compute capability, an operator the parser refuses, or a network that does not compile;
@@ -45,8 +45,8 @@ def build_engine(
     if hasattr(trt, "ComputeCapability"):
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability.replace('.', '')}"), 0)
-    if precision == "fp16" and _typing_flag(trt) is None:
-        config.set_flag(trt.BuilderFlag.FP16)
+    if precision != "fp32" and _typing_flag(trt) is None:
+        config.set_flag(trt.BuilderFlag.FP16 if precision == "fp16" else trt.BuilderFlag.INT8)
     if ranges:
         config.add_optimization_profile(_optimization_profile(builder, ranges))
     plan = builder.build_serialized_network(network, config)
