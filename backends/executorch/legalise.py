@@ -10,6 +10,7 @@ from torch.fx import GraphModule, Node
 from hycompile.attributes import put_tensor, storage_key, tensor_at, used_tensors
 from hycompile.backends.executorch.expand_gelu import expand_gelu
 from hycompile.backends.executorch.forms import to_xnnpack_forms
+from hycompile.backends.executorch.forms.clamps import merge_clamps
 from hycompile.backends.executorch.group_norm import expand_group_norm
 from hycompile.backends.executorch.partitioners import state_names
 from hycompile.backends.executorch.quantised import keep_in_float, repeat_dequantise
@@ -19,6 +20,7 @@ from hycompile.builder import Builder
 from hycompile.program import Program
 from hycompile.quantisation.int8 import as_int8
 from hycompile.ranks import reduce_ranks
+from hycompile.rewrite import apply
 from hycompile.schema import is_call, operator_name
 from hycompile.target import ExecutorchOptions
 
@@ -43,6 +45,7 @@ def legalise(program: Program, options: ExecutorchOptions) -> None:
     copy_views(program)
     for method in program.methods.values():
         as_int8(method.graph)
+    apply(merge_clamps, program)
     keep_in_float(program)
     to_four_bits(program)
     repeat_dequantise(program)

@@ -21,6 +21,7 @@ from hycompile.backends.executorch.forms.averages import (
     pad_before_pool,
 )
 from hycompile.backends.executorch.forms.broadcasts import broadcast_operand
+from hycompile.backends.executorch.forms.clamps import merge_clamps
 from hycompile.backends.executorch.forms.group_norm import expand_image_norm
 from hycompile.backends.executorch.forms.groups import split_groups
 from hycompile.backends.executorch.forms.hard_sigmoid import expand_hardsigmoid
@@ -117,6 +118,9 @@ RULES: list[tuple[Rule, str, Callable[[], nn.Module], tuple[tuple[int, ...], ...
     (split_strided_rows, "five_by_four", lambda: nn.Conv2d(24, 48, (5, 4), 2, (2, 1)), ((1, 24, 9, 8),)),
     (expand_vector_norm, "last", lambda: Normalised(-1), ((2, 5, 6),)),
     (expand_vector_norm, "tokens", lambda: Normalised(1), ((2, 5, 6),)),
+    (merge_clamps, "relu_then_narrow", lambda: nn.Sequential(nn.ReLU(), nn.Hardtanh(-0.3, 0.3)), IMAGE),
+    (merge_clamps, "narrow_then_relu", lambda: nn.Sequential(nn.Hardtanh(-0.3, math.inf), nn.ReLU()), IMAGE),
+    (merge_clamps, "apart", lambda: nn.Sequential(nn.Hardtanh(-1.0, -0.5), nn.Hardtanh(0.25, 0.5)), IMAGE),
     (broadcast_operand, "context", ExpandedContext, (*IMAGE, (2, 6, 1, 1))),
 ]
 IDS = [f"{rule.name}-{case}" for rule, case, *_ in RULES]

@@ -1,4 +1,4 @@
-"""What stock ExecuTorch 1.5.1 gets wrong without an error: tied and cut weights, softmax, tanh GELU, float16 sums."""
+"""What stock ExecuTorch 1.5.1 gets wrong without an error: weights, clamps, softmax, tanh GELU, float16 sums."""
 
 from __future__ import annotations
 
@@ -71,8 +71,18 @@ def _halves() -> tuple[nn.Module, Tensor]:
     return _Halves(), torch.randn(1, 8, 9, 9)
 
 
-@pytest.mark.parametrize("make", [_tied_conv2d, _tied_linear, _tied_conv1d, _equal_biases, _halves])
-def test_tied_and_cut_weights_are_right(build: Build, make: Callable[[], tuple[nn.Module, Tensor]]) -> None:
+def _two_clamps() -> tuple[nn.Module, Tensor]:
+    return nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Hardtanh(-0.3, 0.3)), torch.randn(1, 8, 9, 9)
+
+
+def _three_clamps() -> tuple[nn.Module, Tensor]:
+    return nn.Sequential(nn.Linear(9, 9), nn.Hardtanh(-0.2, 0.5), nn.ReLU(), nn.ReLU6()), torch.randn(3, 9)
+
+
+@pytest.mark.parametrize(
+    "make", [_tied_conv2d, _tied_linear, _tied_conv1d, _equal_biases, _halves, _two_clamps, _three_clamps]
+)
+def test_weights_and_clamps_are_right(build: Build, make: Callable[[], tuple[nn.Module, Tensor]]) -> None:
     torch.manual_seed(0)
     model, x = make()
     model.eval().requires_grad_(False)
@@ -80,7 +90,7 @@ def test_tied_and_cut_weights_are_right(build: Build, make: Callable[[], tuple[n
     assert relative_error(session.run([x]), [model(x)]) < 1e-5
 
 
-@pytest.mark.parametrize("make", [_tied_conv2d, _halves])
+@pytest.mark.parametrize("make", [_tied_conv2d, _halves, _two_clamps])
 def test_stock_lowering_is_wrong(make: Callable[[], tuple[nn.Module, Tensor]]) -> None:
     """The day one fails, ExecuTorch is mended there, and its part of ``legalise.py`` can go."""
     torch.manual_seed(0)
