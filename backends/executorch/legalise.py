@@ -15,6 +15,7 @@ from hycompile.backends.executorch.group_norm import expand_group_norm
 from hycompile.backends.executorch.partitioners import state_names
 from hycompile.backends.executorch.quantised import keep_in_float, repeat_dequantise
 from hycompile.backends.executorch.rows import to_four_bits
+from hycompile.backends.executorch.whole_moves import move_whole_numbers
 from hycompile.backends.executorch.widen import widen_reductions
 from hycompile.builder import Builder
 from hycompile.program import Program
@@ -48,6 +49,7 @@ def legalise(program: Program, options: ExecutorchOptions) -> None:
     apply(merge_clamps, program)
     keep_in_float(program)
     to_four_bits(program)
+    move_whole_numbers(program)
     repeat_dequantise(program)
 
 

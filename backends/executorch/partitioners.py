@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from hycompile.attributes import tensor_at
+from hycompile.backends.executorch.whole_functions import CONFIGS
 from hycompile.errors import Unsupported
 from hycompile.program import Program
 from hycompile.ranks import touches_above
@@ -34,7 +35,7 @@ class SafeXnnpack(XnnpackPartitioner):
     """
 
     def __init__(self, state: frozenset[str]) -> None:
-        super().__init__()
+        super().__init__(configs=CONFIGS)
         self.state = state
 
     def ops_to_not_decompose(self, ep: ExportedProgram) -> tuple[list[Any], Callable[[Node], bool] | None]:

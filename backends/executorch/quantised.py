@@ -21,11 +21,12 @@ def keep_in_float(program: Program) -> int:
 
 
 def repeat_dequantise(program: Program) -> int:
-    """Give every reader of rounded values a dequantise node of its own; returns how many were added.
+    """Give every operator on whole numbers dequantise nodes of its own; returns how many were added.
 
-    The partitioner takes an operator together with the dequantise nodes before it and the quantise node behind it. A
-    dequantise node that two groups want ties them into a cycle. The same holds for the nodes that find a range at run
-    time, so that they are repeated, too.
+    The partitioner takes such an operator together with the dequantise nodes before it and the quantise node behind it.
+    A dequantise node that two groups want ties them into a cycle; one that an operator in float reads, too, gives it
+    whole numbers. Operators in float share a node: the value is converted once for all of them. The same holds for the
+    nodes that find a range at run time, so that they are repeated, too.
     """
     return sum(_repeat(method.graph) for method in program.methods.values())
 
@@ -74,7 +75,9 @@ def _repeat(module: GraphModule) -> int:
     for node in list(graph.nodes):
         if not is_dequantise(node):
             continue
-        for user in list(node.users)[1:]:
+        users = list(node.users)
+        whole = [user for user in users if _grouped(user)]
+        for user in whole if len(whole) < len(users) else whole[1:]:
             with graph.inserting_before(user):
                 own = _copy_rows(node) if is_dynamic(node) else graph.node_copy(node)
             user.replace_input_with(node, own)
@@ -93,3 +96,10 @@ def _copy_rows(dequantise: Node) -> Node:
     for node in (scale.all_input_nodes[0], scale, zero, quantise, dequantise):
         known[node] = graph.node_copy(node, lambda source: known.get(source, source))
     return known[dequantise]
+
+
+def _grouped(user: Node) -> bool:
+    """Whether all that an operator reads at run time is rounded, and what it gives is: the partitioner may group it."""
+    values = [source for source in user.all_input_nodes if source.op != "get_attr"]
+    readers = [reader for last in (user, *user.users) for reader in last.users]
+    return all(map(is_dequantise, values)) and any(map(is_quantise, [*user.users, *readers]))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch.ao.quantization.fx._decomposed  # noqa: F401  # pyright: ignore[reportUnusedImport] - registers operators
 from torch.fx import Node
 
 from hycompile.program import Program
-from hycompile.schema import is_call
+from hycompile.schema import bind, is_call
 
 QUANTISE = "quantized_decomposed.quantize_per_tensor"
 DEQUANTISE = "quantized_decomposed.dequantize_per_tensor"
@@ -23,8 +25,10 @@ PRODUCTS = ("aten.matmul", "aten.bmm", "aten.mm")
 MOVES = (
     *("aten.view", "aten.reshape", "aten.permute", "aten.transpose.int", "aten.flatten.using_ints", "aten.clone"),
     *("aten.unflatten.int", "aten.squeeze", "aten.squeeze.dim", "aten.squeeze.dims", "aten.unsqueeze", "aten.expand"),
-    *("aten.slice.Tensor", "aten.select.int", "aten.contiguous", "aten.t"),
+    *("aten.slice.Tensor", "aten.select.int", "aten.contiguous", "aten.t", "aten.max_pool2d"),
 )
+_SOME = ("aten.slice.Tensor", "aten.select.int", "aten.max_pool2d")
+_PIECES = ("aten.split.Tensor", "aten.split_with_sizes", "aten.unbind.int", "aten.chunk")
 
 
 def is_quantise(node: object) -> bool:
@@ -40,6 +44,24 @@ def is_dequantise(node: object) -> bool:
 def is_dynamic(node: object) -> bool:
     """Whether a node makes floats of whole numbers whose range was found at run time."""
     return is_call(node, DEQUANTISE_ROWS)
+
+
+def is_move(node: object) -> bool:
+    """Whether all that comes out of a node are values that go in: on any grid that holds 0, padding with 0 is, too."""
+    if is_call(node, *MOVES, *_PIECES):
+        return True
+    if not isinstance(node, Node) or node.op != "call_function":
+        return False
+    if is_call(node, "aten.constant_pad_nd"):
+        return not bind(node)["value"]
+    return node.target is operator.getitem and is_call(node.args[0], *_PIECES)
+
+
+def is_whole_move(node: object) -> bool:
+    """Whether every value that goes into a move comes out again."""
+    return (
+        is_move(node) and not is_call(node, *_SOME, *_PIECES) and getattr(node, "target", None) is not operator.getitem
+    )
 
 
 def is_layer(node: Node) -> bool:

@@ -1,4 +1,4 @@
-"""Post-training quantisation: layers compute on whole numbers, as a plan made from calibration data says."""
+"""Post-training quantisation: layers, and operators between them, compute on whole numbers as a plan says."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from hycompile.errors import ParityError, PassError
 from hycompile.parity import Proof
+from hycompile.passes.quantise.between import operators_between
 from hycompile.passes.quantise.choose import Budget, choose
 from hycompile.passes.quantise.grid import Grid
 from hycompile.passes.quantise.keep import AUTO, Names
@@ -21,13 +22,16 @@ from hycompile.passes.quantise.mixture import Mixture, Planned
 from hycompile.passes.quantise.observers import OBSERVERS
 from hycompile.passes.quantise.rounding import ROUNDINGS
 from hycompile.passes.quantise.sensitivity import marked, measure_sensitivity
+from hycompile.passes.quantise.split_silu import split_silu
 from hycompile.pipeline import Check, Pass
 from hycompile.program import Method, Program, source_line
 from hycompile.quantisation.measure import compare_layers
 from hycompile.quantisation.nodes import is_quantised
 from hycompile.quantisation.plan import Comparison, QuantPlan, Sensitivity
-from hycompile.quantisation.state_path import mark_state_path
+from hycompile.quantisation.state_path import keeps_state, mark_state_path
+from hycompile.quantisation.whole import operands
 from hycompile.reports import Refusal, RuleReport
+from hycompile.rewrite import apply
 from hycompile.script import steps
 
 __all__ = ["Quantise"]
@@ -52,8 +56,9 @@ class Quantise(Pass):
     ``asymmetric``, ``symmetric``, or ``dynamic``: of linears alone, each row of whose input (a token) has a range of
     its own, found at run time. ``rounding`` of weights is to the ``nearest``, or by ``gptq`` layer by layer: for 4 bits
     or so, on 128 samples or more. ``state`` rounds the layers that decide over a recurrence's state, too. ``products``
-    rounds matrix products of two values, too; ``outputs=false`` rounds inputs only. ``min_sqnr`` is the budget: the
-    signal-to-noise ratio of the outputs on the calibration set, in dB.
+    rounds matrix products of two values, too; ``outputs=false`` rounds inputs only. ``between=whole`` lets sums,
+    products, concatenations and activations between layers compute on whole numbers where that moves fewer bytes,
+    ``float`` none. ``min_sqnr`` is the budget: the signal-to-noise ratio of the outputs on the calibration set, in dB.
 
     ``keep`` names layers, or their weights, that stay in float (``keep="head,stem*"``); ``auto`` keeps the fewest, most
     sensitive ones, by which ``min_sqnr`` and the budget of an evaluation hold; with ``max_mb`` as many as fit, the
@@ -77,6 +82,7 @@ class Quantise(Pass):
     state: bool = False
     products: bool = False
     outputs: bool = True
+    between: str = "float"
     min_sqnr: float = 10.0
     keep: str = ""
     kept_bits: int = 0
@@ -104,6 +110,8 @@ class Quantise(Pass):
             raise ValueError(f"kept_bits={self.kept_bits}; above bits={self.bits}, at most 8, or 0 for float")
         if self.max_mb and not self.automatic:
             raise ValueError("max_mb is what keep=auto may use; add it")
+        if self.between not in ("whole", "float"):
+            raise ValueError(f"operators between layers {self.between!r}; whole or float")
 
     @property
     def automatic(self) -> bool:
@@ -132,6 +140,8 @@ class Quantise(Pass):
         program.calibration = program.calibration or tuple(steps(program))
         search = search_for(self.method, self.without)
         self._prepare(search, program, report)
+        if self._between:
+            apply(split_silu, program)
         mixture = self._mixture(program, search)
         kept = mixture.matching(Names.parse(self.keep).match)
         gated = program.evaluation is not None and program.evaluation.max_drop is not None
@@ -141,6 +151,11 @@ class Quantise(Pass):
         written = mixture.write(program, kept, "among the most sensitive, kept in float by keep=auto")
         plan = written.plan
         report.facts |= plan.summary() | {"quantise and dequantise nodes": written.nodes}
+        if self._between:
+            found_by = map(mixture.survey, mixture.original.methods.values())
+            report.facts["operators between layers"] = sum(
+                operands(layer.node) is not None for each in found_by for layer in each.layers
+            )
         if mixture.layerwise:
             report.facts["weights rounded by GPTQ"] = written.again
         report.hits = len(mixture.names) + len(mixture.narrow.plan.kept) - len(plan.kept)
@@ -161,7 +176,7 @@ class Quantise(Pass):
 
         def found(method: Method) -> Survey:
             everything = self._survey(method)
-            return everything if self.kept_bits else names.without(everything)
+            return self._with_operators(method, everything if self.kept_bits else names.without(everything))
 
         names.require([self._survey(method) for method in program.methods.values()])
         wide = None
@@ -193,6 +208,21 @@ class Quantise(Pass):
         mark_state_path(method.graph)
         found, dynamic = survey(method, products=self.products, outputs=self.outputs), self.activations == "dynamic"
         return restrict(method, found, dynamic=dynamic, group=self.group, state=self.state)
+
+    @property
+    def _between(self) -> bool:
+        """Whether operators may compute on whole numbers: they take those that layers give."""
+        return self.between == "whole" and self.outputs and self.activation_bits > 0 and self.activations != "dynamic"
+
+    def _with_operators(self, method: Method, found: Survey) -> Survey:
+        """The layers and, in graph order, the operators between them that compute on whole numbers, too."""
+        nodes = method.graph.graph.nodes
+        # What is rounded on a recurrence's way adds up over its steps.
+        if not self._between or any(map(keeps_state, nodes)):
+            return found
+        place = {node: index for index, node in enumerate(nodes)}
+        layers = sorted([*found.layers, *operators_between(method, found.layers)], key=lambda each: place[each.node])
+        return Survey(layers, found.kept)
 
     def _activations(self) -> Scheme | None:
         if not self.activation_bits:

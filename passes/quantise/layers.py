@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from hycompile.program import Method, constant
-from hycompile.quantisation.nodes import FUSED, MOVES
+from hycompile.quantisation.nodes import is_move, is_whole_move
+from hycompile.quantisation.whole import end
 from hycompile.schema import bind, is_call
 
 # Operator -> what its input and its weight are called, and the axis of the weight that holds the output channels.
@@ -84,7 +85,7 @@ def shared_grid(node: Node, outputs: set[Node]) -> Node:
     One grid for both lets a runtime move whole numbers: rounding a value again to the grid it lies on changes nothing.
     """
     source = node
-    while is_call(source, *MOVES) and source not in outputs:
+    while is_move(source) and source not in outputs:
         source = source.all_input_nodes[0]
     return source if source in outputs else node
 
@@ -122,10 +123,7 @@ def _product(node: Node, found: Survey, wanted: bool) -> Layer | None:
 
 
 def _with_output(layer: Layer) -> Layer:
-    last = layer.node
-    users = list(last.users)
-    if len(users) == 1 and is_call(users[0], *FUSED):
-        last = users[0]
+    last = end(layer.node)
     if any(user.op == "output" for user in last.users) or not _floats(last):
         return layer
     return Layer(layer.node, layer.inputs, layer.weight, layer.axis, layer.bias, last)
@@ -137,11 +135,40 @@ def _floats(node: Node) -> bool:
 
 
 def points(layers: list[Layer]) -> Iterator[tuple[Node, Node]]:
-    """Every value to be rounded and the value whose grid it takes, each once, in order of the layers."""
+    """Every value to be rounded and the value whose grid it takes, each once, in order of the layers.
+
+    Values that are concatenated lie on the grid of what comes out, and so does all they are moved from.
+    """
     outputs = {layer.output for layer in layers if layer.output is not None}
+    parts = {
+        _origin(part, outputs): layer.node
+        for layer in layers
+        if is_call(layer.node, "aten.cat")
+        for part in layer.inputs
+    }
+
+    def source(value: Node) -> Node:
+        if value in parts:
+            return source(parts[value])
+        known = shared_grid(value, outputs)
+        return known if known is value else source(known)
+
     seen: set[Node] = set()
     for layer in layers:
         for value in (*layer.inputs, *([layer.output] if layer.output is not None else [])):
             if value not in seen:
                 seen.add(value)
-                yield value, shared_grid(value, outputs)
+                yield value, source(value)
+
+
+def unmoved(node: Node) -> Node:
+    """What a value was before it was moved about as a whole."""
+    while is_whole_move(node):
+        node = node.all_input_nodes[0]
+    return node
+
+
+def _origin(node: Node, outputs: set[Node]) -> Node:
+    """The output that a value is the whole of, moved about; the value itself if it is none."""
+    origin = unmoved(node)
+    return origin if origin in outputs else node

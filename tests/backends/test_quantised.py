@@ -22,9 +22,10 @@ from hycompile.models.vision_data.dataset import network_input
 from hycompile.parity import execute
 from hycompile.program import Program
 from hycompile.quantisation.calibration import calibration
+from hycompile.quantisation.converts import converts
 from hycompile.quantisation.int8 import as_int8
 from hycompile.quantisation.prove import prove_quantised, require_simulation
-from tests.passes.quantise.models import hybrid, samples
+from tests.passes.quantise.models import between, hybrid, images, samples
 
 RUNTIMES = ("onnx", "executorch", "coreml", "tvm")
 PIPELINES = {
@@ -63,6 +64,27 @@ def test_artifact_computes_the_simulation(runtime: str, pipeline: str, cache: Ca
     proof = prove_quantised(open_session(artifact), program, hybrid())
     require_simulation(runtime, proof, "")
     assert proof.artifact.output_sqnr > 40
+
+
+@pytest.mark.parametrize("options", ["", "bits=4,activation_bits=6,min_sqnr=0.0,"])
+# TVM's vectoriser refuses a sigmoid whose rounded result is concatenated.
+@pytest.mark.parametrize("runtime", [name for name in RUNTIMES if name != "tvm"])
+def test_operators_between_layers_compute_the_simulation(runtime: str, options: str, cache: Cache) -> None:
+    program = hy.quantise(between(), images(16), f"quantise{{{options}between=whole}}")[0]
+    artifact = hy.lower(program, "host", runtime, cache=cache)
+    proof = prove_quantised(open_session(artifact), program, between())
+    require_simulation(runtime, proof, "")
+    assert proof.artifact.output_sqnr > 40
+
+
+def test_executorch_converts_what_the_report_counts_and_moves_whole_numbers(cache: Cache) -> None:
+    program = hy.quantise(between(), images(), "quantise{between=whole}")[0]
+    artifact = hy.lower(program, "host", "executorch", cache=cache)
+    facts = artifact.manifest.facts
+    assert (facts["delegates"], facts["outside"]) == (1, {})
+    kinds = {time.operator: time.calls for time in open_session(artifact).profile(images(1), runs=1) or ()}
+    changed = {name: count for name, count in kinds.items() if name.startswith("Convert")}
+    assert sum(changed.values()) == sum(count for _, count in converts(program)), kinds
 
 
 def test_onnx_file_holds_the_nodes_and_int8_weights(cache: Cache) -> None:

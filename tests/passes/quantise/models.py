@@ -40,3 +40,42 @@ def hybrid(batch: int = 2) -> Program:
 def samples(count: int = 4, batch: int = 2) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
     return [torch.randn(batch, 2, 6, 6, generator=generator) for _ in range(count)]
+
+
+class Between(nn.Module):
+    """Every operator that is computed on whole numbers between layers, and norms whose sum stays in float."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mix = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.point, self.last = nn.Conv2d(8, 8, 1), nn.Conv2d(16, 8, 1)
+        self.squeeze, self.excite = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+        self.one, self.two = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.up, self.down, self.proj, self.head = (
+            nn.Linear(8, 16),
+            nn.Linear(16, 8),
+            nn.Linear(8, 8),
+            nn.Linear(8, 5),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.silu(self.stem(x))
+        y = self.point(F.hardswish(self.mix(x))) + x
+        gate = torch.sigmoid(self.excite(F.relu(self.squeeze(F.adaptive_avg_pool2d(y, 1)))))
+        y = y * gate
+        z = F.relu(self.last(torch.cat((F.max_pool2d(y, 3, 1, 1), x), 1)) + y)
+        tokens = z.permute(0, 2, 3, 1).reshape(z.shape[0], -1, 8)
+        tokens = tokens + self.proj(self.one(tokens))
+        tokens = tokens + self.down(F.gelu(self.up(self.two(tokens))))
+        return self.head(tokens.mean(1))
+
+
+@cache
+def between() -> Program:
+    torch.manual_seed(0)
+    return captured(Between(), torch.randn(2, 3, 8, 8))
+
+
+def images(count: int = 4) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(2, 3, 8, 8, generator=generator) for _ in range(count)]
