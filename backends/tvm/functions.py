@@ -31,6 +31,8 @@ def vectorisable(function: Any) -> Any:
     """Replace the intrinsics of a TensorIR function by their polynomials; float16 is computed in float32."""
 
     def replace(call: Any) -> Any:
+        if getattr(call.op, "name", "") == "tirx.nearbyint":
+            return _nearest(call)
         formula = FORMULAS.get(getattr(call.op, "name", ""))
         dtype = str(call.ty.dtype) if formula else ""
         if formula is None or dtype not in ("float32", "float16"):
@@ -40,6 +42,11 @@ def vectorisable(function: Any) -> Any:
         return _bound(call.args[0].astype("float32"), formula).astype("float16")
 
     return tvm_ffi.structural_map(function, (ir.Call, replace), order="post")
+
+
+def _nearest(call: Any) -> Any:
+    """TVM vectorises calls of LLVM's functions, but none of its own ``nearbyint``; halves go to even, as there."""
+    return tirx.call_llvm_pure_intrin(str(call.ty.dtype), "llvm.roundeven", call.args[0])
 
 
 def _bound(value: Any, formula: Callable[[Any], Any]) -> Any:
