@@ -216,8 +216,7 @@ class Quantise(Pass):
 
     def _with_operators(self, method: Method, found: Survey) -> Survey:
         """The layers and, in graph order, the operators between them that compute on whole numbers, too."""
-        nodes = method.graph.graph.nodes
-        # What is rounded on a recurrence's way adds up over its steps.
+        nodes = method.graph.graph.nodes  # What is rounded on a recurrence's way adds up over its steps.
         if not self._between or any(map(keeps_state, nodes)):
             return found
         place = {node: index for index, node in enumerate(nodes)}
