@@ -16,7 +16,7 @@ from hycompile.backends.executorch.lean import lean
 from hycompile.backends.executorch.operators import compute_operators
 from hycompile.backends.executorch.partitioners import state_names, takes_over_state
 from hycompile.backends.executorch.rows import refused_weights
-from hycompile.backends.executorch.state import keep_initial_values, refuse_lost_state
+from hycompile.backends.executorch.state import keep_initial_values, own_initial_values, refuse_lost_state
 from hycompile.backends.executorch.storage import stored
 from hycompile.backends.executorch.survey import account, without_kernel
 from hycompile.errors import Unsupported
@@ -55,7 +55,7 @@ def _emit(edge: EdgeProgramManager, program: Program) -> ExecutorchProgramManage
         # A slot written into a cache is written there, not into a copy of all slots that is copied back.
         run_reinplace_pass=bool(state),
     )
-    with refusing(program), torch.no_grad(), lean():
+    with refusing(program), torch.no_grad(), lean(), own_initial_values():
         return edge.to_executorch(config)
 
 
