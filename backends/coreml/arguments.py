@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from hycompile.backends.coreml.convert import Interface
-from hycompile.explicit_state import make_explicit, state_of
+from hycompile.explicit_state import Signature, make_explicit, state_of
 from hycompile.program import Method, Program
 
 
@@ -33,8 +33,12 @@ def with_arguments(program: Program) -> tuple[Program, dict[str, StateArguments]
     """
     state = state_of(program)
     explicit = {name: make_explicit(method, state) for name, method in program.methods.items()}
-    methods = {
-        name: Method(found.module, found.args, dynamic_shapes=found.dynamic_shapes) for name, found in explicit.items()
-    }
+    methods = {name: _method(found) for name, found in explicit.items()}
     arguments = {name: StateArguments(found.state_in, found.state_out) for name, found in explicit.items()}
     return replace(program, methods=methods), arguments
+
+
+def _method(found: Signature) -> Method:
+    """coremltools takes inputs whose dimensions lie in memory in their order, and a buffer may be a transposed one."""
+    args = tuple(value.contiguous() for value in found.args)
+    return Method(found.module, args, dynamic_shapes=found.dynamic_shapes)

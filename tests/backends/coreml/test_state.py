@@ -96,6 +96,22 @@ def test_state_as_arguments_suits_older_systems(lower_coreml: Callable[..., Any]
     assert prove(session, program) < 5e-3
 
 
+def test_a_transposed_buffer_is_an_argument(lower_coreml: Callable[..., Any]) -> None:
+    class Transposed(nn.Module):
+        seen: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(3, 4).t())
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen.copy_(self.seen + x)
+            return self.seen.sum(0)
+
+    program = hy.capture(Transposed().eval(), (torch.randn(4, 3),))
+    assert prove(Coreml().open(lower_coreml(program, precision="fp32", state="arguments")), program) < 1e-6
+
+
 def test_a_new_session_starts_over(lower_coreml: Callable[..., Any]) -> None:
     program = _program(Cache())
     artifact = lower_coreml(program, precision="fp16")
