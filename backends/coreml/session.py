@@ -85,8 +85,8 @@ class InterpreterSession:
         given = {name: self._given[buffer] for name, buffer in arguments["inputs"].items()}
         with _threads(self._threads):
             results = machine.run(dict(zip(own, inputs, strict=True)) | given, self._state)
-        after = results[len(spec.outputs) :]
-        self._given |= dict(zip(arguments["outputs"].values(), after, strict=True))
+        named = {declared.name: value for declared, value in zip(machine.outputs, results, strict=True)}
+        self._given |= {buffer: named[name] for name, buffer in arguments["outputs"].items()}
         return tuple(_as_declared(value, output.dtype) for value, output in zip(results, spec.outputs, strict=False))
 
     def state(self) -> dict[str, Tensor]:
