@@ -20,7 +20,13 @@ DECODES = 64
 
 
 def test_results_cover_the_table() -> None:
-    assert {record.cell for record in load(RESULTS)} == {Cell(model, target) for model in MODELS for target in TARGETS}
+    """Float32 with state as arguments at least where Core ML's float16 is too coarse: the conversion is right there."""
+    known = {record.cell: record.status for record in load(RESULTS)}
+    targets = [target for target in TARGETS if target != "coreml_arguments"]
+    assert {Cell(model, target) for model in MODELS for target in targets} <= known.keys()
+    for model in MODELS:
+        if known[Cell(model, "coreml")] == "failed":
+            assert known[Cell(model, "coreml_arguments")] == "proved"
 
 
 def test_results_are_consistent() -> None:
@@ -55,9 +61,9 @@ def test_page_shows_every_status() -> None:
             _record("linalg", status="emitted", reason="text"),
         ]
     )
-    assert "| language/toy | 1.2e-06 | **refused** [1] | **failed** [2] |  | built | emitted |" in page
-    assert "| language/toy | 4,096 | 4,096 |  |  |  |  |" in page
-    assert "| language/toy |  | 1,234 |  |  |  | 7 |" in page
+    assert "| language/toy | 1.2e-06 | **refused** [1] | **failed** [2] |  |  | built | emitted |" in page
+    assert "| language/toy | 4,096 | 4,096 |  |  |  |  |  |" in page
+    assert "| language/toy |  | 1,234 |  |  |  |  | 7 |" in page
     assert "\n1. `operator 'aten.x': no kernel`\n2. `differs`\n" in page
     assert "Made with torch 2.13.0." in page
 

@@ -38,8 +38,8 @@ MODELS = (
     "language/study-deltanet-3-1-tiny",
     "language/study-gated-deltanet-3-1-tiny",
 )
-TARGETS = ("executorch", "onnx", "coreml", "tvm", "tensorrt_rtx", "linalg")
-# Core ML's state is float16, and only a package in float16 takes it.
+TARGETS = ("executorch", "onnx", "coreml", "coreml_arguments", "tvm", "tensorrt_rtx", "linalg")
+# Core ML's own state is float16, and only a package in float16 takes it; as arguments it has the package's precision.
 PRECISION: dict[str, Literal["fp32", "fp16"]] = {**dict.fromkeys(TARGETS, "fp32"), "coreml": "fp16"}
 
 Status = Literal["proved", "built", "emitted", "refused", "failed"]

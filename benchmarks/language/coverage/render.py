@@ -13,8 +13,9 @@ random. An artifact runs along the model's script, a prompt and then 64 decodes 
 it, over its own state, and is held against the captured model, before any pass: logits of every call and the final
 state. A number is the largest relative error, `max|a - b| / max|b|`.
 
-- a number: proved, within 1e-4 in fp32 or, for `coreml`, 2e-2 in fp16, which is what Core ML keeps state in; its
-  packages run in the reference interpreter
+- a number: proved, within 1e-4 in fp32 or, for `coreml`, 2e-2 in fp16, which is what Core ML keeps state in;
+  `coreml_arguments` is Core ML with state handed in and out instead (`coreml.state = "arguments"`); packages of both
+  kinds run in the reference interpreter
 - built: there is an artifact, for a GPU of compute capability 8.9; it cannot run on the machine that built it
 - emitted: MLIR text of both methods, which parses again; nothing runs it here
 - refused: the tool says it cannot take the model
@@ -32,8 +33,8 @@ STATE = """## State
 Bytes of state: in the program after the passes, by distinct storage, and in the files of each artifact. Caches and
 recurrent states are there once, however many layers and methods use them, in `coreml` in half the bytes; a gated
 memory, which lives for one token, is not among them. `executorch` counts places in the memory that its methods share,
-`onnx` and `tensorrt_rtx` the state that is handed in and out, `coreml` the states that a package declares, `tvm` the
-tensors it starts with.
+`onnx`, `coreml_arguments` and `tensorrt_rtx` the state that is handed in and out, `coreml` the states that a package
+declares, `tvm` the tensors it starts with.
 """
 WEIGHTS = """## Weights
 
@@ -50,7 +51,7 @@ def render(records: Sequence[Record]) -> str:
     reasons: dict[str, int] = {}
     parts = [HEAD, "\n".join(_statuses(models, cells, reasons)) + "\n"]
     parts += [STATE, "\n".join(_sizes(models, cells, "state_bytes", TARGETS[:-1])) + "\n"]
-    parts += [WEIGHTS, "\n".join(_sizes(models, cells, "weight_bytes", TARGETS[:4], outside=True)) + "\n"]
+    parts += [WEIGHTS, "\n".join(_sizes(models, cells, "weight_bytes", TARGETS[:5], outside=True)) + "\n"]
     if reasons:
         parts += ["## Reasons\n", "\n".join(f"{number}. {_plain(text)}" for text, number in reasons.items()) + "\n"]
     tools = {name: version for record in records for name, version in record.tools.items()}

@@ -86,7 +86,7 @@ def _build(subject: Subject, name: str) -> Outcome:
     from hycompile.prove import TOLERANCE, prove
 
     target = _target(name)
-    backend = registry.backend("tensorrt" if name == "tensorrt_rtx" else name)
+    backend = registry.backend(name.partition("_")[0])
     refuse_missing(backend, target)
     start = time.perf_counter()
     refuse_obstacles(backend, backend.obstacles(subject.program, target))
@@ -141,4 +141,6 @@ def _target(name: str) -> Target:
 
     target = load_target(DEVICE)
     tensorrt = target.tensorrt.model_copy(update={"flavour": "tensorrt_rtx"})
-    return target.model_copy(update={"precision": PRECISION[name], "tensorrt": tensorrt})
+    state = "arguments" if name == "coreml_arguments" else "buffers"
+    coreml = target.coreml.model_copy(update={"state": state})
+    return target.model_copy(update={"precision": PRECISION[name], "tensorrt": tensorrt, "coreml": coreml})
