@@ -39,7 +39,7 @@ PIPELINES = {
 
 _EVERY = {*PIPELINES, "trained"}
 # Compiling takes seconds there, and other tests of these two see the rest of the forms.
-_QUICK = {"onnx": _EVERY, "executorch": _EVERY, "coreml": {"four and six bits"}, "tvm": {"four and six bits"}}
+_QUICK = {"onnx": _EVERY, "executorch": set(PIPELINES), "coreml": {"four and six bits"}, "tvm": {"four and six bits"}}
 
 
 def _cases(*names: str) -> list[Any]:
