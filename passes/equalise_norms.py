@@ -13,13 +13,12 @@ from torch.fx import GraphModule, Node
 
 from hycompile.attributes import storage_key, tensor_at
 from hycompile.builder import Builder, Value, building, edit
-from hycompile.errors import PassError
 from hycompile.passes.absorb.consumers import find_consumers
 from hycompile.passes.absorb.operator import LinearOperator
 from hycompile.passes.absorb.readers import of_several_methods
 from hycompile.passes.affine import Affine
 from hycompile.passes.fold_norm_affine import NORMS, channel_axis
-from hycompile.passes.quantise.calibrate import calibrate
+from hycompile.passes.quantise.calibrate import calibrate, require_calibration
 from hycompile.passes.quantise.grid import Grid
 from hycompile.passes.quantise.observers import OBSERVERS
 from hycompile.pipeline import Check, Pass
@@ -67,14 +66,7 @@ class EqualiseNorms(Pass):
 
     def run(self, program: Program, check: Check) -> list[RuleReport]:
         report, start = RuleReport("equalise_norms"), time.perf_counter()
-        if program.on_meta:
-            raise PassError(f"program {program.name!r}", "is on the meta device: it has no values", "load its weights")
-        if not program.calibration:
-            raise PassError(
-                f"program {program.name!r}",
-                "has no calibration data, and ranges cannot be known without",
-                "give --calibration DIR, or hy.quantise(program, calibration=[...])",
-            )
+        require_calibration(program)
         shared = of_several_methods(program)
         places = {
             name: list(_places(method.graph, shared, report.refusals)) for name, method in program.methods.items()

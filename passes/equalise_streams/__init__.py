@@ -13,12 +13,11 @@ from torch.fx import GraphModule, Node
 
 from hycompile.attributes import storage_key, tensor_at
 from hycompile.builder import Builder, building
-from hycompile.errors import PassError
 from hycompile.passes.absorb.operator import LINEAR, linear_operator
 from hycompile.passes.absorb.readers import of_several_methods
 from hycompile.passes.affine import Affine
 from hycompile.passes.equalise_streams.streams import Stream, stream_of
-from hycompile.passes.quantise.calibrate import calibrate
+from hycompile.passes.quantise.calibrate import calibrate, require_calibration
 from hycompile.passes.quantise.grid import Grid
 from hycompile.passes.quantise.observers import OBSERVERS, Observer
 from hycompile.pipeline import Check, Pass
@@ -58,14 +57,7 @@ class EqualiseStreams(Pass):
 
     def run(self, program: Program, check: Check) -> list[RuleReport]:
         report, start = RuleReport("equalise_streams"), time.perf_counter()
-        if program.on_meta:
-            raise PassError(f"program {program.name!r}", "is on the meta device: it has no values", "load its weights")
-        if not program.calibration:
-            raise PassError(
-                f"program {program.name!r}",
-                "has no calibration data, and ranges cannot be known without",
-                "give --calibration DIR, or hy.quantise(program, calibration=[...])",
-            )
+        require_calibration(program)
         shared = of_several_methods(program)
         streams = {
             name: list(_streams(method.graph, shared, report.refusals)) for name, method in program.methods.items()

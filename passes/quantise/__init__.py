@@ -11,6 +11,7 @@ from typing import ClassVar
 from hycompile.errors import ParityError, PassError
 from hycompile.parity import Proof
 from hycompile.passes.quantise.between import operators_between
+from hycompile.passes.quantise.calibrate import require_calibration
 from hycompile.passes.quantise.choose import Budget, choose
 from hycompile.passes.quantise.grid import Grid
 from hycompile.passes.quantise.keep import AUTO, Names
@@ -128,14 +129,7 @@ class Quantise(Pass):
         report, start = RuleReport("quantise_layers"), time.perf_counter()
         if is_quantised(program):
             raise PassError(f"program {program.name!r}", "is quantised already", "start from the float model")
-        if program.on_meta:
-            raise PassError(f"program {program.name!r}", "is on the meta device: it has no values", "load its weights")
-        if not program.calibration and self.calibrates:
-            raise PassError(
-                f"program {program.name!r}",
-                "has no calibration data, and ranges cannot be known without",
-                "give --calibration DIR, or hy.quantise(program, calibration=[...])",
-            )
+        require_calibration(program, ranges=self.calibrates)
         # Where nothing is chosen by it, the calls that the model brings tell the costs as well.
         program.calibration = program.calibration or tuple(steps(program))
         search = search_for(self.method, self.without)

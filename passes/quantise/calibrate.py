@@ -13,6 +13,26 @@ from hycompile.passes.quantise.observers import Observer
 from hycompile.program import Program
 
 
+def require_calibration(program: Program, *, ranges: bool = True) -> None:
+    """Refuse what ranges cannot be found for.
+
+    Args:
+        program: about to be calibrated.
+        ranges: whether any are to be found; weights alone need no calibration data.
+
+    Raises:
+        PassError: on the meta device, or without calibration data that is needed.
+    """
+    if program.on_meta:
+        raise PassError(f"program {program.name!r}", "is on the meta device: it has no values", "load its weights")
+    if ranges and not program.calibration:
+        raise PassError(
+            f"program {program.name!r}",
+            "has no calibration data, and ranges cannot be known without",
+            "give --calibration DIR, or hy.quantise(program, calibration=[...])",
+        )
+
+
 def calibrate(
     program: Program, observers: Mapping[str, Mapping[Node, Observer]], axes: Mapping[Node, int] | None = None
 ) -> None:
